@@ -1,0 +1,55 @@
+# One static library per folder of src/, linked as the floors of docs/architecture.md allow.
+# File suffixes choose instruction sets: x_avx2.cpp, x_avx512.cpp, x_amx.cpp.
+set(INGOT_FLAGS_AVX2 -mavx2 -mfma -mbmi -mbmi2 -mf16c -maes -mpclmul)
+set(INGOT_FLAGS_AVX512 -march=x86-64-v4 -maes -mpclmul -mavx512vnni -mavx512bf16)
+set(INGOT_FLAGS_AMX ${INGOT_FLAGS_AVX512} -mamx-tile -mamx-bf16 -mamx-int8)
+
+function(ingot_folder name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  if(NOT sources)
+    set(sources ${PROJECT_SOURCE_DIR}/cmake/empty.cpp)
+  endif()
+  add_library(ingot_${name} STATIC ${sources})
+  target_link_libraries(ingot_${name} PUBLIC ingot_flags)
+  foreach(needed ${ARGN})
+    target_link_libraries(ingot_${name} PUBLIC ingot_${needed})
+  endforeach()
+  foreach(source ${sources})
+    if(source MATCHES "_avx2\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${INGOT_FLAGS_AVX2};-O3;-ffp-contract=fast")
+    elseif(source MATCHES "_avx512\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${INGOT_FLAGS_AVX512};-O3;-ffp-contract=fast")
+    elseif(source MATCHES "_amx\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${INGOT_FLAGS_AMX};-O3;-ffp-contract=fast")
+    endif()
+  endforeach()
+endfunction()
+
+# floor 0 … 2
+ingot_folder(base)
+target_include_directories(ingot_base PRIVATE ${INGOT_SPDLOG_INCLUDE} ${INGOT_XXHASH_INCLUDE})
+target_link_libraries(ingot_base PRIVATE nlohmann_json::nlohmann_json)
+ingot_folder(tensor base)
+ingot_folder(text base)
+target_link_libraries(ingot_text PRIVATE ${INGOT_LIB_pcre2_8} ${INGOT_LIB_utf8proc})
+ingot_folder(ops base tensor)
+ingot_folder(plan base tensor)
+ingot_folder(device base tensor)
+ingot_folder(checkpoint base tensor)
+# floor 3
+ingot_folder(kernels base tensor ops plan device)
+target_include_directories(ingot_kernels PRIVATE ${INGOT_HIGHWAY_INCLUDE})
+ingot_folder(ir base tensor ops)
+# floor 4
+ingot_folder(weights base tensor ops plan device kernels checkpoint)
+ingot_folder(models base tensor ops ir checkpoint)
+ingot_folder(passes base tensor ops ir)
+ingot_folder(tactics base tensor ops plan device kernels)
+# floor 5
+ingot_folder(runtime base tensor plan device kernels weights)
+ingot_folder(tune base tensor ops plan device kernels tactics)
+# floor 6
+ingot_folder(generate base tensor text device plan runtime)
+ingot_folder(build ir models passes tactics tune plan device weights checkpoint)
+# floor 7
+ingot_folder(inspect build runtime generate)
