@@ -53,3 +53,10 @@ ingot_folder(generate base tensor text device plan runtime)
 ingot_folder(build ir models passes tactics tune plan device weights checkpoint)
 # floor 7
 ingot_folder(inspect build runtime generate)
+# floor 8: the public classes, and the binary
+ingot_folder(api inspect)
+file(GLOB tool_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/ingot/*.cpp)
+add_executable(ingot ${tool_sources})
+target_include_directories(ingot PRIVATE ${INGOT_CLI11_INCLUDE})
+target_link_libraries(ingot PRIVATE ingot_api -static-libstdc++ -static-libgcc)
+set_target_properties(ingot PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})

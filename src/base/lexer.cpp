@@ -17,7 +17,7 @@ bool continues_word(char c) { return starts_word(c) || is_digit(c) || c == '-'; 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 }  // namespace
 
-Lexer::Lexer(std::string_view text) : text_(text) {}
+Lexer::Lexer(std::string_view text, bool one_line) : text_(text), one_line_(one_line) {}
 
 void Lexer::skip() {
   while (position_ < text_.size()) {
@@ -121,7 +121,8 @@ void Lexer::fail(std::string_view needed) {
       ++length;
     found = "'" + std::string(text_.substr(position_, length)) + "'";
   }
-  ingot::fail(ErrorCode::kRuntime, "line {}, column {}: found {} where {} is needed", line, column, found, needed);
+  std::string where = one_line_ ? format("column {}", column) : format("line {}, column {}", line, column);
+  ingot::fail(ErrorCode::kRuntime, "{}: found {} where {} is needed", where, found, needed);
 }
 
 std::string print_string_value(const std::string& value) {

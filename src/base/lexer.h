@@ -10,8 +10,8 @@ namespace ingot {
 
 class Lexer {
  public:
-  // `text` must outlive the lexer.
-  explicit Lexer(std::string_view text);
+  // `text` must outlive the lexer. With `one_line`, errors name the column alone: the caller knows the line.
+  explicit Lexer(std::string_view text, bool one_line = false);
 
   bool at_end();                         // nothing but spaces and comments is left
   bool peek(std::string_view punctuation);
@@ -35,6 +35,7 @@ class Lexer {
   std::string_view text_;
   size_t position_ = 0;
   std::string comment_;
+  bool one_line_;
 };
 
 }  // namespace ingot

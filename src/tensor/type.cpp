@@ -47,7 +47,7 @@ std::string print(const Dim& dim) {
   if (dim.is_constant()) return std::to_string(dim.offset);
   std::string text = dim.scale == 1 ? dim.symbol : std::to_string(dim.scale) + "*" + dim.symbol;
   if (dim.offset > 0) text += "+" + std::to_string(dim.offset);
-  if (dim.offset < 0) text += std::to_string(dim.offset);
+  if (dim.offset < 0) text += " " + std::to_string(dim.offset);  // a word may contain '-'
   return text;
 }
 

@@ -1,0 +1,202 @@
+#include "build/build.h"
+
+#include <unistd.h>
+
+#include <chrono>
+
+#include "base/log.h"
+#include "build/assemble.h"
+#include "build/choose.h"
+#include "build/memory_watch.h"
+#include "build/program_shapes.h"
+#include "kernels/weight_layout.h"
+#include "passes/pass.h"
+#include "plan/engine_file.h"
+#include "tune/tuner.h"
+#include "weights/make_weight.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+// What an engine directory takes over from the model's, so that it runs alone.
+constexpr const char* kCompanions[] = {"tokenizer.json",        "tokenizer_config.json", "special_tokens_map.json",
+                                       "generation_config.json", "chat_template.jinja"};
+
+// Adds the seconds since the last call to the report.
+class PhaseClock {
+ public:
+  explicit PhaseClock(BuildReport& report) : report_(report) {}
+  void end(const char* phase) {
+    auto now = std::chrono::steady_clock::now();
+    report_.seconds.emplace_back(phase, std::chrono::duration<double>(now - last_).count());
+    log_info("{}: {:.3f} s", phase, report_.seconds.back().second);
+    last_ = now;
+  }
+
+ private:
+  BuildReport& report_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+ModelOptions model_options(const ResolvedConfig& resolved) {
+  ModelOptions options;
+  options.dtype = resolved.dtype;
+  options.max_seq_len = resolved.config.max_seq_len;
+  options.page_size = resolved.config.tokens_per_block;
+  return options;
+}
+
+ResolvedConfig resolve_for(const Checkpoint& checkpoint, const BuildConfig& config) {
+  return resolve(config, find_model(checkpoint.config()).facts(checkpoint.config()), checkpoint.config());
+}
+
+void check_can_measure(const ResolvedConfig& resolved) {
+  const BuildConfig& c = resolved.config;
+  std::string missing = missing_for(resolved.target);
+  if (missing.empty() || c.opt_level == 0 || c.frozen) return;
+  fail(ErrorCode::kIncompatible, "{} cannot be measured here: it {}. Build with -O0, or with --frozen and a timing cache from such a machine",
+       resolved.target.text(), missing);
+}
+
+Plan make_plan(Checkpoint& checkpoint, const ResolvedConfig& resolved, TimingCache& timings, BuildReport& report,
+               Progress& progress) {
+  PhaseClock clock(report);
+  check_can_measure(resolved);
+  report.overrides = resolved.overrides;
+  Network network = loaded_network(checkpoint, resolved);
+  clock.end("load");
+  network = run_passes(std::move(network), resolved.config.disable);
+  clock.end("passes");
+  std::vector<ProgramShape> programs = program_shapes(network, resolved.limits);
+  TuneOptions options;
+  options.measure = resolved.config.opt_level > 0;
+  options.frozen = resolved.config.frozen;
+  options.effort = resolved.config.opt_level;
+  options.sources = SourceFilter(resolved.config.tactic_sources);
+  std::vector<Problem> problems = list_problems(network, programs);
+  Timings measured = tune(problems, resolved.target, timings, options, progress);
+  report.problems = static_cast<int64_t>(problems.size());
+  report.cache_hits = measured.cache_hits;
+  report.measured = measured.measured;
+  clock.end("tune");
+  Choice choice = choose(network, programs, measured);
+  report.remarks = choice.remarks;
+  Plan plan = assemble(network, programs, choice, resolved.target);
+  clock.end("assemble");
+  return plan;
+}
+
+Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved) {
+  Json json = Json::object();
+  json.set("version", kVersion);
+  json.set("pretrained_config", checkpoint.config());
+  json.set("build_config", to_json(resolved.config));
+  return json;
+}
+
+// A directory under a temporary name that is removed again unless it becomes `final`.
+class NewDirectory {
+ public:
+  explicit NewDirectory(const Path& final) : final_(final), path_(final) {
+    if (std::filesystem::exists(final) && !std::filesystem::is_directory(final))
+      fail(ErrorCode::kUsage, "{} exists and is not a directory", final.string());
+    if (!path_.has_filename()) path_ = path_.parent_path(), final_ = path_;
+    path_ += ".building" + std::to_string(getpid());
+    std::error_code error;
+    std::filesystem::create_directories(path_, error);
+    if (error) fail(ErrorCode::kRuntime, "cannot create {}: {}", path_.string(), error.message());
+  }
+  ~NewDirectory() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  const Path& path() const { return path_; }
+
+  // Moves every file to its place; what the directory held otherwise stays.
+  void commit() {
+    std::error_code error;
+    if (!std::filesystem::exists(final_)) {
+      std::filesystem::rename(path_, final_, error);
+    } else {
+      for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+        std::filesystem::rename(entry.path(), final_ / entry.path().filename(), error);
+        if (error) break;
+      }
+      if (!error) std::filesystem::remove_all(path_, error);
+    }
+    if (error) fail(ErrorCode::kRuntime, "cannot move the engine to {}: {}", final_.string(), error.message());
+    path_.clear();
+  }
+
+ private:
+  Path final_, path_;
+};
+
+void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
+  Path from = std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
+  for (const char* name : kCompanions) {
+    if (!std::filesystem::is_regular_file(from / name)) continue;
+    write_text_file(directory / name, MappedFile(from / name).text());
+  }
+}
+
+void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter& writer, int threads, Progress& progress) {
+  uint64_t total = 0;
+  for (const PlanWeight& weight : plan.weights) total += weight.bytes;
+  progress.begin("write", total);
+  ThreadPool pool(threads);
+  for (const PlanWeight& weight : plan.weights) {
+    Scope scope(format("weight {}", weight.name));
+    progress.note(weight.name);
+    writer.pad_weights_to(weight.offset);
+    make_weight(parse_recipe(weight.recipe), checkpoint, pool, find_weight_layout, [&](std::span<const std::byte> bytes) {
+      writer.write_weights(bytes);
+      progress.advance(bytes.size());
+    });
+  }
+}
+
+}  // namespace
+
+Network loaded_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
+  return load_model(checkpoint, model_options(resolved));
+}
+
+Network optimized_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
+  return run_passes(loaded_network(checkpoint, resolved), resolved.config.disable);
+}
+
+Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,
+               Progress& progress) {
+  return make_plan(checkpoint, resolve_for(checkpoint, config), timings, report, progress);
+}
+
+BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, const Path& out,
+                  Progress& progress) {
+  MemoryWatch memory;
+  BuildReport report;
+  ResolvedConfig resolved = resolve_for(checkpoint, config);
+  Plan plan = make_plan(checkpoint, resolved, timings, report, progress);
+  PhaseClock clock(report);
+  NewDirectory directory(out);
+  {
+    EngineWriter writer(directory.path() / "rank0.engine");
+    write_weights(plan, checkpoint, writer, resolved.config.threads, progress);
+    clock.end("weights");
+    progress.begin("sync", 0);
+    report.content_hash = writer.finish(plan);
+  }
+  write_text_file(directory.path() / "config.json", engine_config(checkpoint, resolved).dump(2) + "\n");
+  copy_companions(checkpoint, directory.path());
+  report.engine_bytes = static_cast<int64_t>(std::filesystem::file_size(directory.path() / "rank0.engine"));
+  directory.commit();
+  progress.finish();
+  clock.end("sync");
+  report.engine_dir = out.string();
+  report.peak_host_bytes = memory.peak_bytes();
+  return report;
+}
+
+}  // namespace ingot

@@ -1,0 +1,80 @@
+// The public building functions: files, callbacks and timing caches around build().
+#include "build/build.h"
+#include "build/pretrained_model.h"
+
+#include <unistd.h>
+
+namespace ingot {
+
+namespace {
+
+// A Progress that calls back with fractions, at most about a thousand times a phase.
+class CallbackProgress : public Progress {
+ public:
+  explicit CallbackProgress(const ProgressCallback& callback) : callback_(callback) {}
+  void begin(std::string_view phase, uint64_t total) override {
+    phase_ = phase, total_ = total, done_ = 0, told_ = 0;
+    tell();
+  }
+  void advance(uint64_t units) override {
+    done_ += units;
+    if (total_ && (done_ - told_) * 1000 >= total_) tell();
+  }
+  void note(std::string_view) override {}
+  void finish() override {}
+
+ private:
+  void tell() {
+    told_ = done_;
+    if (callback_) callback_(phase_, total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0);
+  }
+  const ProgressCallback& callback_;
+  std::string phase_;
+  uint64_t total_ = 0, done_ = 0, told_ = 0;
+};
+
+}  // namespace
+
+PretrainedModel PretrainedModel::from_pretrained(const std::string& directory) {
+  PretrainedModel model;
+  model.impl_ = std::make_shared<Impl>(Impl{Checkpoint::open(directory)});
+  return model;
+}
+
+PretrainedModel PretrainedModel::from_config(const std::string& config_json, uint64_t seed) {
+  PretrainedModel model;
+  model.impl_ = std::make_shared<Impl>(Impl{Checkpoint::random(config_json, seed)});
+  return model;
+}
+
+std::string PretrainedModel::architecture() const {
+  return std::string(find_model(impl_->checkpoint.config()).architecture);
+}
+
+std::string PretrainedModel::config_json() const { return impl_->checkpoint.config().dump(2); }
+
+BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
+                             const ProgressCallback& callback) {
+  CallbackProgress progress(callback);
+  TimingCache timings;
+  if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
+  TimingCache before = timings;
+  BuildReport report = build(model.impl().checkpoint, config, timings, directory, progress);
+  if (!config.timing_cache.empty() && timings != before) {
+    Path path(config.timing_cache);
+    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
+    timings.save(path);
+  }
+  return report;
+}
+
+BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
+  CallbackProgress progress({});
+  TimingCache timings;
+  if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
+  BuildReport report;
+  make_plan(model.impl().checkpoint, config, timings, report, progress);
+  return report;
+}
+
+}  // namespace ingot

@@ -1,0 +1,84 @@
+#include "build/program_shapes.h"
+
+#include <algorithm>
+#include <set>
+
+namespace ingot {
+
+namespace {
+
+// A context of this many positions stands for a decode's while measuring.
+constexpr int64_t kTypicalContext = 512;
+constexpr int64_t kLargestDecodeStep = 64;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+std::vector<int64_t> token_counts(int64_t max_num_tokens) {
+  std::vector<int64_t> counts;
+  for (int64_t tokens = 1; tokens < max_num_tokens; tokens *= tokens < kLargestDecodeStep ? 2 : 4) counts.push_back(tokens);
+  counts.push_back(max_num_tokens);
+  return counts;
+}
+
+// The positions of a sequence that a group keeps at most: all, or a window and the chunk being written.
+int64_t kept_positions(const CacheGroup& group, const StepLimits& limits) {
+  if (group.window == 0) return limits.max_seq_len;
+  return std::min(limits.max_seq_len, group.window + limits.max_num_tokens + group.page_size);
+}
+
+ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t least, int64_t tokens) {
+  ProgramShape shape;
+  bool decodes = tokens <= kLargestDecodeStep;
+  int64_t sequences = decodes ? std::min(tokens, limits.max_batch_size) : 1;
+  auto add = [&](std::string symbol, int64_t min, int64_t opt, int64_t max) {
+    shape.dims.push_back({symbol, min, opt, max});
+    shape.opt[symbol] = opt;
+    shape.max[symbol] = max;
+  };
+  add("tokens", least, tokens, tokens);
+  add("sequences", 1, sequences, limits.max_batch_size);
+  add("outputs", 0, sequences, std::min(tokens, limits.max_outputs));
+  for (const CacheGroup& group : network.groups) {
+    int64_t context = std::min(limits.max_seq_len, decodes ? std::max(kTypicalContext, tokens) : tokens);
+    if (group.window) context = std::min(context, group.window + (decodes ? 1 : tokens));
+    int64_t pages = sequences * ceil_div(context, group.page_size);
+    int64_t most = limits.max_batch_size * (ceil_div(kept_positions(group, limits), group.page_size) + 1);
+    add("pages." + group.name, 1, std::min(pages, most), most);
+    add("pool_pages." + group.name, 1, std::min(pages, most), int64_t{1} << 30);
+  }
+  return shape;
+}
+
+}  // namespace
+
+std::vector<ProgramShape> program_shapes(const Network& network, const StepLimits& limits) {
+  std::vector<ProgramShape> shapes;
+  int64_t least = 1;
+  for (int64_t tokens : token_counts(limits.max_num_tokens)) {
+    shapes.push_back(shape_for(network, limits, least, tokens));
+    least = tokens + 1;
+  }
+  return shapes;
+}
+
+Problem problem_at(const Network& network, const Node& node, const DimValues& dims) {
+  Problem problem;
+  problem.op = node.op;
+  for (Value input : node.inputs) problem.inputs.push_back(network.type(input).at(dims));
+  for (const TensorType& type : node.types) problem.outputs.push_back(type.at(dims));
+  return problem;
+}
+
+std::vector<Problem> list_problems(const Network& network, const std::vector<ProgramShape>& programs) {
+  std::vector<Problem> problems;
+  std::set<std::string> seen;
+  for (const ProgramShape& program : programs)
+    for (const Node& node : network.nodes()) {
+      if (node.kind != NodeKind::kOp) continue;
+      Problem problem = problem_at(network, node, program.opt);
+      if (seen.insert(problem.key()).second) problems.push_back(std::move(problem));
+    }
+  return problems;
+}
+
+}  // namespace ingot

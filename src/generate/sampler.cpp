@@ -1,0 +1,200 @@
+#include "generate/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+
+void check(bool holds, const char* name, double value, const char* needed) {
+  if (!holds) fail(ErrorCode::kUsage, "{} is {}; it must be {}", name, value, needed);
+}
+
+uint64_t mix(uint64_t x) {  // the finalizer of splitmix64
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+int32_t likeliest_of(std::span<const float> logits) {
+  // Blocks keep the compare-and-branch out of the way of the vector unit.
+  constexpr size_t kBlock = 256;
+  float best = kImpossible;
+  size_t best_block = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    float largest = kImpossible;
+    for (float logit : logits.subspan(begin, std::min(kBlock, logits.size() - begin)))
+      largest = logit > largest ? logit : largest;
+    if (largest > best) {
+      best = largest;
+      best_block = begin;
+    }
+  }
+  for (size_t i = best_block; i < logits.size(); ++i)
+    if (logits[i] == best) return static_cast<int32_t>(i);
+  return 0;
+}
+
+constexpr auto likelier = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+};
+
+// ln Σ exp(logits).
+double log_sum(std::span<const float> logits) {
+  float max = logits[static_cast<size_t>(likeliest_of(logits))];
+  double sum = 0;
+  for (float logit : logits) sum += static_cast<double>(std::exp(logit - max));
+  return static_cast<double>(max) + std::log(sum);
+}
+
+}  // namespace
+
+void check_sampling(const SamplingParams& p) {
+  check(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 (greedy) or more");
+  check(p.top_k >= 0, "top_k", static_cast<double>(p.top_k), "0 (all) or more");
+  check(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "above 0 and at most 1");
+  check(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "between 0 and 1");
+  check(p.repetition_penalty > 0 && std::isfinite(p.repetition_penalty), "repetition_penalty", p.repetition_penalty,
+        "above 0");
+  check(std::isfinite(p.presence_penalty), "presence_penalty", p.presence_penalty, "a number");
+  check(std::isfinite(p.frequency_penalty), "frequency_penalty", p.frequency_penalty, "a number");
+  check(p.max_tokens >= 1, "max_tokens", static_cast<double>(p.max_tokens), "1 or more");
+  check(p.min_tokens >= 0 && p.min_tokens <= p.max_tokens, "min_tokens", static_cast<double>(p.min_tokens),
+        "between 0 and max_tokens");
+  for (const std::string& stop : p.stop)
+    if (stop.empty()) fail(ErrorCode::kUsage, "a stop string is empty");
+}
+
+double counted_random(uint64_t seed, uint64_t counter) {
+  uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15) ^ (counter * 0xd1342543de82ef95 + 0x2545f4914f6cdd1d));
+  return static_cast<double>(bits >> 11) * 0x1p-53;
+}
+
+Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt, std::vector<int32_t> stops)
+    : params_(std::move(params)), stops_(std::move(stops)) {
+  check_sampling(params_);
+  if (params_.repetition_penalty != 1)
+    for (int32_t id : prompt) seen_.try_emplace(id);
+}
+
+void Sampler::accept(int32_t id) {
+  ++accepted_;
+  ++seen_[id].answer;
+}
+
+void Sampler::apply_penalties(std::span<float> logits) const {
+  for (const auto& [id, count] : seen_) {
+    if (id < 0 || static_cast<size_t>(id) >= logits.size()) continue;
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
+    if (count.answer > 0)
+      logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count.answer);
+  }
+  if (accepted_ < params_.min_tokens)
+    for (int32_t id : stops_)
+      if (id >= 0 && static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] = kImpossible;
+}
+
+SampledToken Sampler::sample(std::span<float> logits) {
+  SampledToken token;
+  double normalizer = 0;
+  if (params_.logprobs >= 0) {
+    normalizer = log_sum(logits);
+    auto count = static_cast<size_t>(std::min<int64_t>(params_.logprobs, static_cast<int64_t>(logits.size())));
+    candidates_.clear();
+    for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count), candidates_.end(),
+                      likelier);
+    for (size_t i = 0; i < count; ++i)
+      token.likeliest.emplace_back(candidates_[i].id, static_cast<float>(candidates_[i].logit - normalizer));
+  }
+  // The logits as the model gave them are needed again once the token is known; only a few of them change.
+  std::vector<float> before;
+  if (params_.logprobs >= 0) before.assign(logits.begin(), logits.end());
+  apply_penalties(logits);
+  token.id = params_.temperature == 0 ? likeliest_of(logits) : draw(logits);
+  if (params_.logprobs >= 0) token.logprob = static_cast<float>(before[static_cast<size_t>(token.id)] - normalizer);
+  return token;
+}
+
+int32_t Sampler::draw(std::span<const float> logits) {
+  float max = logits[static_cast<size_t>(likeliest_of(logits))];
+  if (!std::isfinite(max)) return likeliest_of(logits);
+  double random = counted_random(params_.seed, static_cast<uint64_t>(accepted_));
+  bool all = (params_.top_k == 0 || params_.top_k >= static_cast<int64_t>(logits.size())) && params_.top_p >= 1 &&
+             params_.min_p <= 0;
+  if (all) return draw_from_all(logits, max, random);
+  select(logits, max);
+  double total = 0;
+  for (const Candidate& candidate : candidates_) total += std::exp((candidate.logit - max) / params_.temperature);
+  double left = random * total;
+  for (const Candidate& candidate : candidates_) {
+    left -= std::exp((candidate.logit - max) / params_.temperature);
+    if (left < 0) return candidate.id;
+  }
+  return candidates_.front().id;
+}
+
+int32_t Sampler::draw_from_all(std::span<const float> logits, float max, double random) const {
+  double total = 0;
+  for (float logit : logits) total += static_cast<double>(std::exp((logit - max) / params_.temperature));
+  double left = random * total;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    left -= static_cast<double>(std::exp((logits[i] - max) / params_.temperature));
+    if (left < 0) return static_cast<int32_t>(i);
+  }
+  return likeliest_of(logits);
+}
+
+// Fills candidates_ with what top-k, top-p and min-p leave, likeliest first. Nothing sorts the whole vocabulary: the
+// candidates are those above a bound, and only as many of them as are needed are put in order.
+void Sampler::select(std::span<const float> logits, float max) {
+  // exp((bound - max) / T) is min_p relative to the likeliest, whatever the normalization.
+  float bound = params_.min_p > 0 ? max + params_.temperature * std::log(params_.min_p) : kImpossible;
+  bool top_p_before = params_.top_p < 1;
+  float collected_from = top_p_before ? kImpossible : bound;  // min-p comes after top-p, which counts everything
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] >= collected_from && logits[i] > kImpossible) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  size_t top_k = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : candidates_.size();
+  if (top_k < candidates_.size()) {
+    auto middle = candidates_.begin() + static_cast<std::ptrdiff_t>(top_k);
+    std::nth_element(candidates_.begin(), middle, candidates_.end(), likelier);
+    candidates_.resize(top_k);
+  }
+  if (top_p_before) {
+    double total = 0;
+    for (const Candidate& candidate : candidates_) total += std::exp((candidate.logit - max) / params_.temperature);
+    select_top_p(total, max);
+  } else {
+    std::sort(candidates_.begin(), candidates_.end(), likelier);
+  }
+  while (candidates_.size() > 1 && candidates_.back().logit < bound) candidates_.pop_back();
+}
+
+// Keeps the likeliest candidates whose probabilities together reach top_p, in order.
+void Sampler::select_top_p(double total, float max) {
+  double reached = 0;
+  size_t sorted = 0;
+  for (size_t next = 64; sorted < candidates_.size(); next *= 8) {
+    size_t end = std::min(sorted + next, candidates_.size());
+    auto first = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+    auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(end);
+    std::nth_element(first, last - 1, candidates_.end(), likelier);
+    std::sort(first, last, likelier);
+    for (; sorted < end; ++sorted) {
+      reached += std::exp((candidates_[sorted].logit - max) / params_.temperature);
+      if (reached < static_cast<double>(params_.top_p) * total) continue;
+      candidates_.resize(sorted + 1);
+      return;
+    }
+  }
+}
+
+}  // namespace ingot

@@ -1,0 +1,64 @@
+// Chooses the next token of one request from its logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ingot/sampling.h"
+
+namespace ingot {
+
+struct SampledToken {
+  int32_t id = 0;
+  // Of the model's own distribution, before penalties and temperature; only when SamplingParams::logprobs asks.
+  float logprob = 0;
+  std::vector<std::pair<int32_t, float>> likeliest;  // logprobs many, likeliest first
+};
+
+// Throws a usage Error that names the parameter which is out of its range.
+void check_sampling(const SamplingParams& params);
+
+// A number in [0, 1) that depends on its arguments alone: draws need no state, so that a request gives the same tokens
+// in any company and after any preemption.
+double counted_random(uint64_t seed, uint64_t counter);
+
+// One request's choices. The order is that of Hugging Face: penalties, temperature, top-k, top-p, min-p; ties go to
+// the smaller id.
+class Sampler {
+ public:
+  // `stops` are the ids that end the answer: they are not drawn before min_tokens.
+  Sampler(SamplingParams params, std::span<const int32_t> prompt, std::vector<int32_t> stops);
+
+  // The token after those accepted so far. `logits` are changed.
+  SampledToken sample(std::span<float> logits);
+  void accept(int32_t id);
+
+  const SamplingParams& params() const { return params_; }
+  int64_t accepted() const { return accepted_; }
+
+ private:
+  struct Count {
+    int64_t answer = 0;  // occurrences in the answer; a token of the prompt alone has 0
+  };
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+
+  void apply_penalties(std::span<float> logits) const;
+  int32_t draw(std::span<const float> logits);
+  int32_t draw_from_all(std::span<const float> logits, float max, double random) const;
+  void select(std::span<const float> logits, float max);
+  void select_top_p(double total, float max);
+
+  SamplingParams params_;
+  std::vector<int32_t> stops_;
+  std::unordered_map<int32_t, Count> seen_;
+  int64_t accepted_ = 0;
+  std::vector<Candidate> candidates_;  // kept between draws for its memory
+};
+
+}  // namespace ingot

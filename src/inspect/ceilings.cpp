@@ -1,0 +1,162 @@
+#include "inspect/ceilings.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/error.h"
+#include "inspect/ceiling_loops.h"
+
+namespace ingot {
+
+namespace portable {
+
+namespace {
+
+using Four = float __attribute__((vector_size(16)));
+
+uint64_t read(const void* data, int64_t bytes, int64_t) {
+  auto* words = static_cast<const uint64_t*>(data);
+  uint64_t sum[4] = {};
+  for (int64_t i = 0; i < bytes / 8; i += 4)
+    for (int s = 0; s < 4; ++s) sum[s] ^= words[i + s];
+  return sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
+}
+
+double multiply(int64_t rounds) {
+  Four a = {0.999f, 0.999f, 0.999f, 0.999f}, c[8] = {};
+  for (int64_t i = 0; i < rounds; ++i) {
+    for (Four& each : c) each = each * a + a;
+    for (Four& each : c) __asm__ volatile("" : "+m"(each));
+  }
+  return 8 * 4 * 2;
+}
+
+}  // namespace
+
+const ReadLoop kReadLoops[1] = {{"plain", read}};
+const MatmulLoop kMatmulLoop = {"f32 multiply and add", true, multiply};
+
+}  // namespace portable
+
+namespace {
+
+constexpr int64_t kChunkBytes = 4 << 20;
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct CeilingMeter::Loops {
+  struct Read {
+    std::string name;
+    ReadLoop loop;
+    int64_t prefetch;
+  };
+  struct Multiply {
+    MatmulLoop loop;
+    int64_t rounds = 1 << 16;  // set so that a run takes about 20 ms
+  };
+  std::vector<Read> reads;
+  std::vector<Multiply> matmuls;
+
+  explicit Loops(CpuLevel level) {
+    auto add_reads = [&](std::span<const ReadLoop> loops) {
+      for (const ReadLoop& loop : loops)
+        for (int64_t prefetch : {0, 512, 1024, 2048, 4096})
+          reads.push_back({format("{}, prefetch {}", loop.name, prefetch), loop, prefetch});
+    };
+    if (level >= CpuLevel::kAvx2) add_reads(avx2::kReadLoops);
+    if (level >= CpuLevel::kAvx512) add_reads(avx512::kReadLoops);
+    if (level == CpuLevel::kPortable) reads.push_back({portable::kReadLoops[0].name, portable::kReadLoops[0], 0});
+    if (level == CpuLevel::kPortable) matmuls.push_back({portable::kMatmulLoop});
+    if (level >= CpuLevel::kAvx2) matmuls.push_back({avx2::kMatmulLoop});
+    if (level >= CpuLevel::kAvx512) matmuls.push_back({avx512::kMatmulLoop});
+    if (level >= CpuLevel::kAvx512 && cpu_features().avx512_bf16) matmuls.push_back({avx512::kBf16Loop});
+    if (level >= CpuLevel::kAmx) matmuls.push_back({amx::kMatmulLoop});
+  }
+};
+
+CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes, int rounds)
+    : threads_(threads),
+      bytes_(std::max<int64_t>(1, read_bytes / kChunkBytes) * kChunkBytes),
+      loops_(std::make_unique<Loops>(level)) {
+  void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    fail(ErrorCode::kDoesNotFit, "measuring the read bandwidth needs {} of memory",
+         print_bytes(static_cast<double>(bytes_)));
+  madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
+  buffer_ = static_cast<std::byte*>(memory);
+  threads_.parallel_for(bytes_ / kChunkBytes, 1, [&](int64_t begin, int64_t end) {
+    auto* words = reinterpret_cast<uint64_t*>(buffer_ + begin * kChunkBytes);
+    for (int64_t i = 0; i < (end - begin) * kChunkBytes / 8; ++i)
+      words[i] = static_cast<uint64_t>(begin * kChunkBytes + i) * 0x9e3779b97f4a7c15;
+  });
+  ceilings_.threads = threads.size();
+  for (const auto& read : loops_->reads) ceilings_.reads.push_back({read.name, 0});
+  for (const auto& matmul : loops_->matmuls) ceilings_.matmuls.push_back({matmul.loop.name, 0});
+  for (int round = 0; round < rounds; ++round) {  // loops take turns, so that a noisy moment hits them all
+    for (size_t i = 0; i < ceilings_.reads.size(); ++i)
+      ceilings_.reads[i].per_second = std::max(ceilings_.reads[i].per_second, time_read(i));
+    for (size_t i = 0; i < ceilings_.matmuls.size(); ++i)
+      ceilings_.matmuls[i].per_second = std::max(ceilings_.matmuls[i].per_second, time_matmul(i));
+  }
+  for (size_t i = 0; i < ceilings_.reads.size(); ++i)
+    if (ceilings_.reads[i].per_second > ceilings_.read_bytes_per_second) {
+      best_read_ = i;
+      ceilings_.read_bytes_per_second = ceilings_.reads[i].per_second;
+      ceilings_.read_name = ceilings_.reads[i].name;
+    }
+  for (size_t i = 0; i < ceilings_.matmuls.size(); ++i) {
+    const CeilingLoop& loop = ceilings_.matmuls[i];
+    if (loop.per_second > ceilings_.matmul_flops) {
+      best_matmul_ = i;
+      ceilings_.matmul_flops = loop.per_second;
+      ceilings_.matmul_name = loop.name;
+    }
+    if (loops_->matmuls[i].loop.is_f32 && loop.per_second > ceilings_.f32_flops) {
+      ceilings_.f32_flops = loop.per_second;
+      ceilings_.f32_name = loop.name;
+    }
+  }
+}
+
+CeilingMeter::~CeilingMeter() { munmap(buffer_, static_cast<size_t>(bytes_)); }
+
+double CeilingMeter::time_read(size_t index) {
+  const auto& chosen = loops_->reads[index];
+  std::atomic<uint64_t> sink{0};  // so that the reads have a use
+  double begin = seconds_now();
+  threads_.parallel_for(bytes_ / kChunkBytes, 1, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk)
+      sink.fetch_xor(chosen.loop.read(buffer_ + chunk * kChunkBytes, kChunkBytes, chosen.prefetch),
+                     std::memory_order_relaxed);
+  });
+  return static_cast<double>(bytes_) / (seconds_now() - begin);
+}
+
+double CeilingMeter::time_matmul(size_t index) {
+  auto& chosen = loops_->matmuls[index];
+  double operations = 0;
+  double begin = seconds_now();
+  threads_.run([&](int thread) {
+    double each = chosen.loop.run(chosen.rounds);
+    if (thread == 0) operations = each;
+  });
+  double seconds = seconds_now() - begin;
+  double rate = operations * static_cast<double>(chosen.rounds) * threads_.size() / seconds;
+  if (seconds < 0.015) {  // too short to trust: longer from now on
+    chosen.rounds = static_cast<int64_t>(static_cast<double>(chosen.rounds) * 0.02 / seconds);
+    return time_matmul(index);
+  }
+  return rate;
+}
+
+double CeilingMeter::measure_read() { return time_read(best_read_); }
+double CeilingMeter::measure_matmul() { return time_matmul(best_matmul_); }
+
+}  // namespace ingot

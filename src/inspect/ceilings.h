@@ -1,0 +1,61 @@
+// What this machine can reach at best: the bandwidth of reading memory and the rate of multiplying matrices in
+// registers, each the best of several loops. Figures of a workload are given as shares of these.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "device/target.h"
+
+namespace ingot {
+
+struct CeilingLoop {
+  std::string name;   // "avx512 4 streams, prefetch 1024", "f32 fma avx512"
+  double per_second;  // the best seen: bytes, or multiplications and additions
+};
+
+struct CpuCeilings {
+  int threads = 1;
+  double read_bytes_per_second = 0;
+  std::string read_name;
+  double matmul_flops = 0;  // the best of the instruction sets that the machine has
+  std::string matmul_name;
+  double f32_flops = 0;  // the best f32 FMA alone
+  std::string f32_name;
+  std::vector<CeilingLoop> reads, matmuls;  // everything measured
+};
+
+// Measures again and again, so that it can alternate with a workload: on a shared machine only neighbours in time are
+// comparable. Holds a buffer of `read_bytes` of huge pages (where the system grants them) while it lives.
+class CeilingMeter {
+ public:
+  // Tries every loop that `level` allows, `rounds` times, and keeps the best ones for measure_*().
+  CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes = int64_t{1} << 30, int rounds = 3);
+  ~CeilingMeter();
+  CeilingMeter(const CeilingMeter&) = delete;
+  CeilingMeter& operator=(const CeilingMeter&) = delete;
+
+  const CpuCeilings& ceilings() const { return ceilings_; }
+  // One pass of the best loop: bytes and operations per second. About 40 ms and 20 ms on two threads.
+  double measure_read();
+  double measure_matmul();
+
+ private:
+  struct Loops;
+  double time_read(size_t index);
+  double time_matmul(size_t index);
+
+  ThreadPool& threads_;
+  int64_t bytes_;
+  std::byte* buffer_ = nullptr;
+  std::unique_ptr<Loops> loops_;
+  size_t best_read_ = 0, best_matmul_ = 0;
+  CpuCeilings ceilings_;
+};
+
+}  // namespace ingot

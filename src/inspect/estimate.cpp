@@ -1,0 +1,100 @@
+// ingot::estimate: from tensor headers and the configuration to memory and speed. Builds the plan without measuring and
+// adds up.
+#include <algorithm>
+
+#include "build/build.h"
+#include "build/pretrained_model.h"
+#include "ingot/inspect.h"
+#include "inspect/ceilings.h"
+#include "inspect/devices.h"
+
+namespace ingot {
+
+namespace {
+
+// Writing runs at about this share of reading when the files are in the page cache; a rough figure for a rough estimate.
+constexpr double kWriteShare = 0.05;
+
+int64_t kv_bytes_per_token(const Plan& plan) {
+  int64_t bytes = 0;
+  for (const PlanState& state : plan.states) {
+    int64_t page = size_of(state.type.dtype);
+    for (size_t d = 1; d < state.type.shape.size(); ++d) page *= state.type.shape[d].constant();
+    for (const CacheGroup& group : plan.groups)
+      if (group.name == state.group) bytes += page / group.page_size;
+  }
+  return bytes;
+}
+
+// Of one sequence with `positions` tokens: a group with a window keeps only that much.
+int64_t kv_bytes_of(const Plan& plan, int64_t positions) {
+  int64_t bytes = 0;
+  for (const PlanState& state : plan.states) {
+    int64_t page = size_of(state.type.dtype);
+    for (size_t d = 1; d < state.type.shape.size(); ++d) page *= state.type.shape[d].constant();
+    for (const CacheGroup& group : plan.groups) {
+      if (group.name != state.group) continue;
+      int64_t kept = group.window ? std::min(positions, group.window + group.page_size) : positions;
+      bytes += (kept + group.page_size - 1) / group.page_size * page;
+    }
+  }
+  return bytes;
+}
+
+int64_t longest_that_fits(const Plan& plan, int64_t room, int64_t most) {
+  int64_t fits = 0;
+  for (int64_t step = int64_t{1} << 40; step > 0; step /= 2)
+    if (fits + step <= most && kv_bytes_of(plan, fits + step) <= room) fits += step;
+  return fits;
+}
+
+int64_t working_bytes(const Plan& plan) {
+  uint64_t arena = 0;
+  for (const Program& program : plan.programs) arena = std::max(arena, program.arena_bytes);
+  return static_cast<int64_t>(arena);
+}
+
+}  // namespace
+
+Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_t memory_bytes) {
+  Checkpoint& checkpoint = model.impl().checkpoint;
+  ModelFacts facts = find_model(checkpoint.config()).facts(checkpoint.config());
+  BuildConfig config = asked;
+  config.opt_level = 0;
+  ResolvedConfig resolved = resolve(config, facts, checkpoint.config());
+  TimingCache timings;
+  BuildReport report;
+  std::unique_ptr<Progress> silent = make_progress("none");
+  Plan plan = make_plan(checkpoint, config, timings, report, *silent);
+
+  Estimate e;
+  e.architecture = facts.architecture;
+  e.dtype = std::string(user_dtype_name(resolved.dtype));
+  e.target = resolved.target.text();
+  for (const std::string& name : checkpoint.names()) e.parameters += checkpoint.type(name).elements();
+  for (const PlanWeight& weight : plan.weights) e.weight_bytes += static_cast<int64_t>(weight.bytes);
+  e.kv_bytes_per_token = kv_bytes_per_token(plan);
+  e.max_seq_len = resolved.config.max_seq_len;
+  e.max_batch_size = resolved.config.max_batch_size;
+  e.kv_bytes_full = kv_bytes_of(plan, e.max_seq_len) * e.max_batch_size;
+  e.working_bytes = working_bytes(plan) + resolved.limits.max_outputs * facts.vocab_size * 4;
+  e.memory_bytes = memory_bytes ? memory_bytes : available_memory_bytes();
+  int64_t room = e.memory_bytes - e.weight_bytes - e.working_bytes;
+  e.tokens_that_fit = room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
+  e.fits = e.tokens_that_fit >= e.max_seq_len;
+  if (!e.fits) {
+    int64_t halves = (e.weight_bytes + e.working_bytes) - e.memory_bytes;
+    e.advice = e.tokens_that_fit > 0
+                   ? format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", e.max_seq_len,
+                            print_bytes(static_cast<double>(kv_bytes_of(plan, e.max_seq_len))), e.tokens_that_fit)
+                   : format("weights and working memory exceed the memory by {}; no limit changes that: a smaller dtype, "
+                            "model or a larger machine is needed",
+                            print_bytes(static_cast<double>(halves)));
+  }
+  e.read_bytes_per_second = quick_read_bytes_per_second(resolved.config.threads);
+  e.decode_tokens_per_second = e.read_bytes_per_second / static_cast<double>(std::max<int64_t>(1, e.weight_bytes));
+  e.build_seconds = static_cast<double>(e.weight_bytes) / (e.read_bytes_per_second * kWriteShare);
+  return e;
+}
+
+}  // namespace ingot

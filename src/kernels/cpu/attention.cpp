@@ -1,0 +1,390 @@
+#include "kernels/cpu/attention.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/op_kernel.h"
+#include "tensor/dtype.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr float kLog2E = 1.44269504f;
+constexpr int64_t kNoWindow = int64_t{1} << 30;
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Hands out pieces of scratch, each aligned to 64 bytes. Without memory it only measures.
+class ScratchPieces {
+ public:
+  explicit ScratchPieces(std::byte* memory) : memory_(memory) {}
+  template <class T>
+  T* take(int64_t count) {
+    std::byte* piece = memory_ ? memory_ + bytes_ : nullptr;
+    bytes_ += round_up(count * static_cast<int64_t>(sizeof(T)), 64);
+    return reinterpret_cast<T*>(piece);
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* memory_;
+  int64_t bytes_ = 0;
+};
+
+// The running results of the rows of a block, row by row.
+struct RowResults {
+  float* greatest;
+  float* sums;
+  float* values;  // [rows][v_stride]
+};
+
+// One thread's memory.
+struct ThreadScratch {
+  AttentionRows rows;
+  float *k, *v;
+  RowResults folded, segment;
+  const float** sources;
+
+  ThreadScratch(ScratchPieces& pieces, int64_t k_stride, int64_t v_stride) {
+    rows.k_stride = k_stride;
+    rows.v_stride = v_stride;
+    rows.q = pieces.take<float>(kMaxWideRows * k_stride);
+    rows.positions = pieces.take<int32_t>(kMaxWideRows);
+    rows.scores = pieces.take<float>(kMaxWideRows * kKeyBlock);
+    rows.greatest = pieces.take<float>(kMaxWideRows);
+    rows.sums = pieces.take<float>(kMaxWideRows);
+    rows.factors = pieces.take<float>(kMaxWideRows);
+    rows.result = pieces.take<float>(kMaxWideRows * v_stride);
+    k = pieces.take<float>(kKeyBlock * k_stride);
+    v = pieces.take<float>(kKeyBlock * v_stride);
+    for (RowResults* results : {&folded, &segment}) {
+      results->greatest = pieces.take<float>(kMaxWideRows);
+      results->sums = pieces.take<float>(kMaxWideRows);
+      results->values = pieces.take<float>(kMaxWideRows * v_stride);
+    }
+    sources = pieces.take<const float*>(kMaxWideRows);
+  }
+};
+
+// A state [pool_pages, kv_heads, page_size, size] as one kv head of one sequence reads it.
+struct PagedVectors {
+  DType dtype;
+  int64_t kv_heads, page_size, size, vector_bytes;
+  const char* data;
+
+  explicit PagedVectors(const Argument& state)
+      : dtype(state.dtype),
+        kv_heads(state.size[1]),
+        page_size(state.size[2]),
+        size(state.size[3]),
+        vector_bytes(size * size_of(dtype)),
+        data(state.as<char>()) {}
+
+  // f(memory, vectors, vectors before) for each run of `count` positions from `position` on that lies in one page.
+  template <class F>
+  void for_each_run(const SequencePlan& plan, int64_t head, int64_t position, int64_t count, F f) const {
+    int64_t slot = position - plan.context_start;
+    for (int64_t done = 0; done < count;) {
+      const int64_t offset = slot % page_size, run = std::min(page_size - offset, count - done);
+      const int64_t vector = (plan.pages[slot / page_size] * kv_heads + head) * page_size + offset;
+      f(data + vector * vector_bytes, run, done);
+      done += run;
+      slot += run;
+    }
+  }
+
+  void prefetch(const SequencePlan& plan, int64_t head, int64_t position, int64_t count) const {
+    for_each_run(plan, head, position, count, [&](const char* memory, int64_t run, int64_t) {
+      for (int64_t byte = 0; byte < run * vector_bytes; byte += 64) __builtin_prefetch(memory + byte);
+    });
+  }
+};
+
+struct Block {
+  const SequencePlan& plan;
+  int64_t first_query, queries, kv_head;
+};
+
+class AttentionRun {
+ public:
+  AttentionRun(const AttentionParameters& parameters, CpuLevel level, const Launch& launch)
+      : parameters_(parameters),
+        launch_(launch),
+        functions_(attention_functions(level)),
+        vectors_(vector_functions(level)),
+        q_(launch.arguments[0].as<float>()),
+        y_(launch.arguments[8].as<float>()),
+        k_(launch.arguments[1]),
+        v_(launch.arguments[2]),
+        heads_per_kv_(parameters.heads / k_.kv_heads),
+        window_(parameters.window > 0 ? std::min(parameters.window, kNoWindow) : kNoWindow),
+        k_stride_(round_up(k_.size, functions_.lanes)),
+        v_stride_(round_up(v_.size, functions_.lanes)) {}
+
+  void run() {
+    const int64_t sequences = launch_.arguments[4].size[0];
+    const int threads = std::min(launch_.threads->size(), parameters_.threads);
+    ScratchPieces pieces(launch_.scratch);
+    plans_ = {pieces.take<SequencePlan>(sequences), static_cast<size_t>(sequences)};
+    thread_scratch_ = launch_.scratch + pieces.bytes();
+    thread_bytes_ = scratch_of_thread(k_stride_, v_stride_);
+    partial_ = reinterpret_cast<float*>(thread_scratch_ + parameters_.threads * thread_bytes_);
+    read_sequences();
+    const int64_t tasks = cut_into_tasks(
+        plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads, parameters_.partial_floats});
+    clear_unowned_rows();
+    share(threads, tasks, [this](int64_t task, ThreadScratch& scratch) { run_task(task, scratch); });
+    for (const SequencePlan& plan : plans_)
+      if (plan.split)
+        share(threads, k_.kv_heads, [&](int64_t head, ThreadScratch& scratch) { fold_split(plan, head, scratch); });
+  }
+
+  static int64_t scratch_of_thread(int64_t k_stride, int64_t v_stride) {
+    ScratchPieces pieces(nullptr);
+    ThreadScratch(pieces, k_stride, v_stride);
+    return pieces.bytes();
+  }
+
+ private:
+  // f(task, scratch of the thread) for every task, each taken by the next free thread.
+  template <class F>
+  void share(int threads, int64_t tasks, F f) {
+    std::atomic<int64_t> next{0};
+    auto work = [&](int thread) {
+      if (thread >= threads) return;
+      ScratchPieces pieces(thread_scratch_ + thread * thread_bytes_);
+      ThreadScratch scratch(pieces, k_stride_, v_stride_);
+      for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(task, scratch);
+    };
+    if (threads == 1 || tasks <= 1) return work(0);
+    launch_.threads->run(work);
+  }
+
+  void read_sequences() {
+    const int32_t* query_starts = launch_.arguments[3].as<int32_t>();
+    const int32_t* context_lengths = launch_.arguments[4].as<int32_t>();
+    const int32_t* page_starts = launch_.arguments[5].as<int32_t>();
+    const int32_t* page_list = launch_.arguments[6].as<int32_t>();
+    const int32_t* context_starts = launch_.arguments[7].as<int32_t>();
+    for (size_t s = 0; s < plans_.size(); ++s) {
+      SequencePlan plan;
+      plan.first_token = query_starts[s];
+      plan.queries = query_starts[s + 1] - query_starts[s];
+      plan.first_position = context_lengths[s] - plan.queries;
+      plan.context_start = context_starts[s];
+      plan.pages = page_list + page_starts[s];
+      plans_[s] = plan;
+    }
+  }
+
+  // Tokens that no sequence owns are padding; their rows must not keep what was in memory before.
+  void clear_unowned_rows() {
+    const int64_t tokens = launch_.arguments[0].size[0], row = parameters_.heads * v_.size;
+    const int64_t first = plans_.empty() ? tokens : plans_.front().first_token;
+    const int64_t end = plans_.empty() ? tokens : plans_.back().first_token + plans_.back().queries;
+    std::memset(y_, 0, static_cast<size_t>(first * row) * sizeof(float));
+    std::memset(y_ + end * row, 0, static_cast<size_t>((tokens - end) * row) * sizeof(float));
+  }
+
+  void run_task(int64_t task, ThreadScratch& scratch) {
+    auto after = std::upper_bound(plans_.begin(), plans_.end(), task,
+                                  [](int64_t value, const SequencePlan& plan) { return value < plan.first_task; });
+    const SequencePlan& plan = *(after - 1);
+    const int64_t local = task - plan.first_task;
+    if (plan.split) {
+      const int64_t head = local / plan.segments, segment = local % plan.segments;
+      const Block block{plan, 0, plan.queries, head};
+      const bool wide = load_queries(block, scratch);
+      attend(block, segment_range(range_of(block), segment), wide, scratch);
+      return take_results(scratch, wide, partial_results(plan, head, segment));
+    }
+    // The last blocks see the most keys: they go first.
+    const int64_t index = plan.blocks - 1 - local / k_.kv_heads, first = index * plan.queries_per_block;
+    const Block block{plan, first, std::min(plan.queries_per_block, plan.queries - first), local % k_.kv_heads};
+    const bool wide = load_queries(block, scratch);
+    if (plan.segments == 1) {
+      attend(block, range_of(block), wide, scratch);
+      take_results(scratch, wide, scratch.folded);
+    }
+    for (int64_t segment = 0; plan.segments > 1 && segment < plan.segments; ++segment) {
+      attend(block, segment_range(range_of(block), segment), wide, scratch);
+      take_results(scratch, wide, segment == 0 ? scratch.folded : scratch.segment);
+      if (segment > 0) fold(scratch.folded, scratch.segment, scratch.rows.count);
+    }
+    finish(block, scratch.folded);
+  }
+
+  KeyRange range_of(const Block& block) const {
+    return seen_range(block.plan, block.first_query, block.queries, window_);
+  }
+
+  // Sets up the rows of a block; whether they go the wide way.
+  bool load_queries(const Block& block, ThreadScratch& scratch) {
+    AttentionRows& rows = scratch.rows;
+    rows.count = block.queries * heads_per_kv_;
+    rows.lanes = round_up(rows.count, functions_.lanes);
+    rows.head_size = k_.size;
+    rows.soft_cap = parameters_.soft_cap;
+    rows.window = static_cast<int32_t>(window_);
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const int64_t query = block.first_query + row / heads_per_kv_;
+      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
+      scratch.sources[row] = q_ + ((block.plan.first_token + query) * parameters_.heads + head) * k_.size;
+      rows.positions[row] = static_cast<int32_t>(block.plan.first_position + query);
+    }
+    for (int64_t row = rows.count; row < rows.lanes; ++row) rows.positions[row] = rows.positions[rows.count - 1];
+    const float factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
+    const bool wide = rows.count > functions_.most_narrow_rows;
+    if (wide) {
+      functions_.pack_wide(rows, scratch.sources, factor);
+      return true;
+    }
+    for (int64_t row = 0; row < rows.count; ++row) {
+      vectors_.scale(scratch.sources[row], factor, rows.q + row * k_stride_, k_.size);
+      clear_end(rows.q + row * k_stride_, k_.size, k_stride_);
+    }
+    return false;
+  }
+
+  static void clear_end(float* vector, int64_t size, int64_t stride) {
+    for (int64_t i = size; i < stride; ++i) vector[i] = 0;
+  }
+
+  // The rows meet the keys of `range`.
+  void attend(const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
+    functions_.reset(scratch.rows, wide);
+    const int64_t newest_of_all = block.plan.first_position + block.first_query;  // what every row sees ends here …
+    const int64_t oldest_of_all = newest_of_all + block.queries - window_;        // … and begins here
+    for (int64_t begin = range.begin; begin < range.end;) {
+      const int64_t end = std::min((begin / kKeyBlock + 1) * kKeyBlock, range.end);
+      AttentionKeys keys;
+      keys.count = end - begin;
+      keys.first = static_cast<int32_t>(begin);
+      keys.all_seen = end - 1 <= newest_of_all && begin >= oldest_of_all;
+      keys.k = fetch(k_, block, begin, keys.count, k_stride_, scratch.k);
+      keys.v = fetch(v_, block, begin, keys.count, v_stride_, scratch.v);
+      const int64_t next = std::min(kKeyBlock, range.end - end);
+      k_.prefetch(block.plan, block.kv_head, end, next);
+      v_.prefetch(block.plan, block.kv_head, end, next);
+      (wide ? functions_.attend_wide : functions_.attend_narrow)(scratch.rows, keys);
+      begin = end;
+    }
+  }
+
+  // Vectors as f32, `stride` apart: where they lie when that is their form, else converted into `target`.
+  const float* fetch(const PagedVectors& state, const Block& block, int64_t position, int64_t count, int64_t stride,
+                     float* target) const {
+    const float* in_place = nullptr;
+    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+      if (state.dtype == DType::kF32 && state.size == stride && run == count && count % 4 == 0) {
+        in_place = reinterpret_cast<const float*>(memory);
+      } else if (state.size == stride) {
+        vectors_.widen(state.dtype, memory, target + done * stride, run * stride);
+      } else {
+        for (int64_t i = 0; i < run; ++i) {
+          float* vector = target + (done + i) * stride;
+          vectors_.widen(state.dtype, memory + i * state.vector_bytes, vector, state.size);
+          clear_end(vector, state.size, stride);
+        }
+      }
+    });
+    return in_place ? in_place : target;
+  }
+
+  void take_results(const ThreadScratch& scratch, bool wide, const RowResults& target) const {
+    const AttentionRows& rows = scratch.rows;
+    const auto bytes = [](int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); };
+    std::memcpy(target.greatest, rows.greatest, bytes(rows.count));
+    std::memcpy(target.sums, rows.sums, bytes(rows.count));
+    if (wide)
+      functions_.unpack_wide(rows, target.values);
+    else
+      std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_));
+  }
+
+  RowResults partial_results(const SequencePlan& plan, int64_t head, int64_t segment) const {
+    const int64_t rows = plan.queries * heads_per_kv_;
+    float* begin = partial_ + plan.first_partial + (head * plan.segments + segment) * plan.partial_floats;
+    return {begin, begin + rows, begin + 2 * rows};
+  }
+
+  void fold(const RowResults& folded, const RowResults& segment, int64_t rows) const {
+    for (int64_t row = 0; row < rows; ++row) {
+      const float greatest = std::max(folded.greatest[row], segment.greatest[row]);
+      const float a = std::exp2(folded.greatest[row] - greatest), b = std::exp2(segment.greatest[row] - greatest);
+      float *into = folded.values + row * v_stride_, *from = segment.values + row * v_stride_;
+      vectors_.blend(into, a, from, b, into, v_stride_);
+      folded.sums[row] = folded.sums[row] * a + segment.sums[row] * b;
+      folded.greatest[row] = greatest;
+    }
+  }
+
+  void fold_split(const SequencePlan& plan, int64_t head, ThreadScratch&) {
+    const RowResults folded = partial_results(plan, head, 0);
+    for (int64_t segment = 1; segment < plan.segments; ++segment)
+      fold(folded, partial_results(plan, head, segment), plan.queries * heads_per_kv_);
+    finish({plan, 0, plan.queries, head}, folded);
+  }
+
+  void finish(const Block& block, const RowResults& results) {
+    for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row) {
+      const int64_t token = block.plan.first_token + block.first_query + row / heads_per_kv_;
+      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
+      float* target = y_ + (token * parameters_.heads + head) * v_.size;
+      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target, v_.size);
+    }
+  }
+
+  const AttentionParameters& parameters_;
+  const Launch& launch_;
+  const AttentionFunctions& functions_;
+  const VectorFunctions& vectors_;
+  const float* q_;
+  float* y_;
+  PagedVectors k_, v_;
+  int64_t heads_per_kv_, window_, k_stride_, v_stride_;
+  std::span<SequencePlan> plans_;
+  std::byte* thread_scratch_ = nullptr;
+  int64_t thread_bytes_ = 0;
+  float* partial_ = nullptr;
+};
+
+class AttentionKernel final : public Kernel {
+ public:
+  AttentionKernel(const AttentionParameters& parameters, CpuLevel level) : parameters_(parameters), level_(level) {}
+  void run(const Launch& launch) const override { AttentionRun(parameters_, level_, launch).run(); }
+
+ private:
+  AttentionParameters parameters_;
+  CpuLevel level_;
+};
+
+}  // namespace
+
+int64_t attention_scratch_bytes(const AttentionParameters& parameters, CpuLevel level, int64_t head_size,
+                                int64_t v_head_size, int64_t sequences) {
+  const int64_t lanes = attention_functions(level).lanes;
+  ScratchPieces pieces(nullptr);
+  pieces.take<SequencePlan>(sequences);
+  pieces.take<float>(parameters.partial_floats);
+  return pieces.bytes() +
+         parameters.threads * AttentionRun::scratch_of_thread(round_up(head_size, lanes), round_up(v_head_size, lanes));
+}
+
+int64_t attention_partial_floats(CpuLevel level, int64_t rows, int64_t kv_heads, int64_t v_head_size, int64_t positions,
+                                 int64_t sequences) {
+  const int64_t v_stride = round_up(v_head_size, attention_functions(level).lanes);
+  return kv_heads * (positions / kSegment + 2 * sequences) * rows * (v_stride + 2);
+}
+
+std::unique_ptr<Kernel> make_attention(std::string_view parameters, CpuLevel level) {
+  auto parsed = parse_kernel_parameters<AttentionParameters>(parameters);
+  if (parsed.heads < 1 || parsed.threads < 1 || parsed.window < 0 || parsed.partial_floats < 0)
+    fail(ErrorCode::kIncompatible, "found parameters out of range in {}; rebuild the engine", parameters);
+  return std::make_unique<AttentionKernel>(parsed, level);
+}
+
+}  // namespace ingot

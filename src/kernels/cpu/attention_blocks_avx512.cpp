@@ -1,0 +1,7 @@
+#include "kernels/cpu/attention_blocks-inl.h"
+
+static_assert(HWY_TARGET == HWY_AVX3);
+
+namespace ingot {
+constinit const AttentionFunctions kAttentionFunctionsAvx512 = kFunctions;
+}  // namespace ingot

@@ -1,0 +1,156 @@
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/fields.h"
+#include "device/target.h"
+#include "kernels/cpu/matmul_task.h"
+#include "kernels/cpu/op_kernel.h"
+#include "kernels/cpu/vector_functions.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr std::array<std::string_view, 2> kFormNames = {"stream", "gemm"};
+constexpr int64_t kAlignment = 64;
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+WeightFormat weight_format(DType dtype) {
+  if (dtype == DType::kBF16) return WeightFormat::kBF16;
+  return dtype == DType::kF16 ? WeightFormat::kF16 : WeightFormat::kF32;
+}
+
+int64_t panel_columns(std::string_view layout) {
+  if (layout.empty()) return 0;
+  if (layout == "panel_16") return 16;
+  if (layout == "panel_32") return 32;
+  fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that cpu.matmul reads", layout);
+}
+
+// Threads take columns in pieces that are long enough to stream and short enough to share evenly.
+int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads) {
+  constexpr int64_t kPieceBytes = 64 << 10;
+  int64_t unit = std::max<int64_t>(task.panel_columns, kStripColumns);
+  int64_t wanted = kPieceBytes / std::max<int64_t>(1, task.k * element_bytes);
+  int64_t fair = task.n / (4 * threads);
+  return round_up(std::max<int64_t>(1, std::min(wanted, fair)), unit);
+}
+
+class MatmulKernel final : public Kernel {
+ public:
+  MatmulKernel(const MatmulCode& code, CpuLevel level, std::string_view parameters)
+      : code_(code), functions_(vector_functions(level)) {
+    auto parsed = parse_kernel_parameters<MatmulParameters>(parameters);
+    op_ = parsed;
+    tiling_ = parsed;
+    panel_columns_ = panel_columns(tiling_.layout);
+    bool fits = tiling_.form == MatmulForm::kStream ||
+                (code.accepts_tile(tiling_.rows, tiling_.columns) && tiling_.k_block > 0 &&
+                 tiling_.k_block % kPackedDepth == 0 && tiling_.columns % std::max<int64_t>(1, panel_columns_) == 0 &&
+                 tiling_.k_block <= kPanelFloats / tiling_.columns);
+    if (!fits)
+      fail(ErrorCode::kIncompatible, "this build of ingot cannot run the matmul tiling {}; rebuild the engine",
+           print_fields(tiling_));
+  }
+
+  void run(const Launch& launch) const override {
+    size_t next = 0;
+    auto argument = [&]() -> const Argument& { return launch.arguments[next++]; };
+    const Argument &x = argument(), &w = argument();
+    MatmulTask task;
+    task.x = x.as<const float>();
+    task.w = w.data;
+    if (op_.bias) task.bias = argument().as<const float>();
+    if (op_.residual) task.residual = argument().as<const float>();
+    task.y = argument().as<float>();
+    task.packed = launch.scratch;
+    task.n = w.size[0];
+    task.k = w.size[1];
+    task.function = op_.function;
+    task.activate = functions_.activate;
+    task.format = weight_format(w.dtype);
+    task.panel_columns = panel_columns_;
+    task.prefetch_bytes = tiling_.prefetch;
+    int64_t rows = 1;
+    for (int axis = 0; axis + 1 < x.rank; ++axis) rows *= x.size[static_cast<size_t>(axis)];
+    for (int64_t row = 0; row < rows; row += kMatmulRowBlock) {
+      task.rows = std::min(rows - row, kMatmulRowBlock);
+      if (tiling_.form == MatmulForm::kStream)
+        stream(task, size_of(w.dtype), *launch.threads);
+      else
+        gemm(task, *launch.threads);
+      task.x += task.rows * task.k;
+      task.y += task.rows * task.n;
+      if (task.residual) task.residual += task.rows * task.n;
+    }
+  }
+
+ private:
+  void stream(MatmulTask task, int64_t element_bytes, ThreadPool& threads) const {
+    task.tile_rows = code_.stream_rows;
+    task.k_block = task.k;
+    if (panel_columns_ && task.rows > code_.stream_direct_rows) {
+      RowTiles tiles(task.rows, task.tile_rows);
+      threads.parallel_for(tiles.count, 1, [&](int64_t begin, int64_t end) { code_.pack_x(task, 0, begin, end); });
+    }
+    threads.parallel_for(task.n, stream_grain(task, element_bytes, threads.size()),
+                         [&](int64_t begin, int64_t end) { code_.stream(task, begin, end); });
+  }
+
+  void gemm(MatmulTask task, ThreadPool& threads) const {
+    task.tile_rows = tiling_.rows;
+    task.tile_columns = tiling_.columns;
+    task.k_block = tiling_.k_block;
+    RowTiles tiles(task.rows, task.tile_rows);
+    int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
+    threads.parallel_for(tiles.count * k_blocks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        code_.pack_x(task, i / tiles.count * task.k_block, i % tiles.count, i % tiles.count + 1);
+    });
+    // Enough pieces for every thread: wide ones read x less often, so cut along rows only when columns run out.
+    int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
+    int64_t wanted = threads.size() == 1 ? 1 : 4 * threads.size();
+    int64_t width = std::clamp<int64_t>(panels / wanted, 1, kPieceColumns / task.tile_columns);
+    int64_t column_pieces = (panels + width - 1) / width;
+    int64_t row_pieces = std::clamp<int64_t>(wanted / column_pieces, 1, tiles.count);
+    threads.parallel_for(column_pieces * row_pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t column = i / row_pieces * width * task.tile_columns, piece = i % row_pieces;
+        code_.gemm(task, {column, std::min(task.n, column + width * task.tile_columns),
+                          tiles.count * piece / row_pieces, tiles.count * (piece + 1) / row_pieces});
+      }
+    });
+  }
+
+  static constexpr int64_t kPieceColumns = 256;
+
+  const MatmulCode& code_;
+  const VectorFunctions& functions_;
+  Matmul op_;
+  MatmulTiling tiling_;
+  int64_t panel_columns_ = 0;
+};
+
+}  // namespace
+
+std::span<const std::string_view> enum_names(MatmulForm) { return kFormNames; }
+
+int64_t matmul_scratch_bytes(const MatmulTiling&, int64_t rows, int64_t k) {
+  return round_up(std::min(rows, kMatmulRowBlock) * k * static_cast<int64_t>(sizeof(float)), kAlignment);
+}
+
+std::unique_ptr<Kernel> make_matmul_portable(std::string_view parameters) {
+  return std::make_unique<MatmulKernel>(portable::kMatmulCode, CpuLevel::kPortable, parameters);
+}
+std::unique_ptr<Kernel> make_matmul_avx2(std::string_view parameters) {
+  return std::make_unique<MatmulKernel>(avx2::kMatmulCode, CpuLevel::kAvx2, parameters);
+}
+std::unique_ptr<Kernel> make_matmul_avx512(std::string_view parameters) {
+  return std::make_unique<MatmulKernel>(avx512::kMatmulCode, CpuLevel::kAvx512, parameters);
+}
+
+}  // namespace ingot

@@ -1,0 +1,48 @@
+// The CPU kernels of ops/matmul.h: what a tactic may ask of them, and how much scratch memory that takes.
+#pragma once
+
+#include <span>
+#include <tuple>
+
+#include "kernels/kernel.h"
+#include "ops/matmul.h"
+
+namespace ingot {
+
+// stream: weights are converted as they are read, once for all rows: for few rows. gemm: weights are unpacked to panels
+// that many row tiles share: for many rows. Both are right for any number of rows.
+enum class MatmulForm { kStream, kGemm };
+std::span<const std::string_view> enum_names(MatmulForm);
+
+// One way to run a matmul: the configuration of a tactic.
+struct MatmulTiling {
+  MatmulForm form = MatmulForm::kStream;
+  std::string layout;             // of the weight: "" (row major), "panel_16", "panel_32"
+  int64_t rows = 0, columns = 0;  // gemm: the tile held in registers
+  int64_t k_block = 0;            // gemm: the depth of a panel
+  int64_t prefetch = 1024;        // stream: bytes between a read and the prefetch ahead of it
+  static constexpr auto fields() {
+    return std::tuple{field("form", &MatmulTiling::form),       field("layout", &MatmulTiling::layout),
+                      field("rows", &MatmulTiling::rows),       field("columns", &MatmulTiling::columns),
+                      field("k_block", &MatmulTiling::k_block), field("prefetch", &MatmulTiling::prefetch)};
+  }
+};
+
+// The parameters of a kernel: "{bias = true, form = gemm, rows = 12, columns = 32, k_block = 512}".
+struct MatmulParameters : Matmul, MatmulTiling {
+  static constexpr auto fields() { return std::tuple_cat(Matmul::fields(), MatmulTiling::fields()); }
+};
+
+// Rows are processed in blocks of at most so many, which bounds the scratch memory.
+constexpr int64_t kMatmulRowBlock = 512;
+
+// Enough for `rows` and every smaller number.
+int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k);
+
+// Kernels named cpu.matmul_portable, cpu.matmul_avx2, cpu.matmul_avx512. Arguments: x, w, bias and residual if the op
+// has them, y.
+std::unique_ptr<Kernel> make_matmul_portable(std::string_view parameters);
+std::unique_ptr<Kernel> make_matmul_avx2(std::string_view parameters);
+std::unique_ptr<Kernel> make_matmul_avx512(std::string_view parameters);
+
+}  // namespace ingot

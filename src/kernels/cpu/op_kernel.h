@@ -1,0 +1,74 @@
+// Kernels that are an op and its rows: one `run` per op, over the inner loops of an instruction set. Their parameters are
+// the attributes of the op, their arguments its inputs and then its outputs. Activations are f32.
+#pragma once
+
+#include <memory>
+
+#include "base/error.h"
+#include "kernels/cpu/vector_functions.h"
+#include "kernels/kernel.h"
+#include "ops/attention.h"
+#include "ops/experts.h"
+#include "ops/indexing.h"
+#include "ops/norm.h"
+#include "ops/pointwise.h"
+#include "ops/rope.h"
+
+namespace ingot {
+
+// norm.cpp
+void run(const RmsNorm&, const VectorFunctions&, const Launch&);
+void run(const LayerNorm&, const VectorFunctions&, const Launch&);
+void run(const AddRmsNorm&, const VectorFunctions&, const Launch&);
+void run(const AddLayerNorm&, const VectorFunctions&, const Launch&);
+// pointwise.cpp
+void run(const Add&, const VectorFunctions&, const Launch&);
+void run(const Multiply&, const VectorFunctions&, const Launch&);
+void run(const Scale&, const VectorFunctions&, const Launch&);
+void run(const SoftCap&, const VectorFunctions&, const Launch&);
+void run(const Activation&, const VectorFunctions&, const Launch&);
+void run(const GatedActivation&, const VectorFunctions&, const Launch&);
+void run(const Cast&, const VectorFunctions&, const Launch&);
+// indexing.cpp
+void run(const Embedding&, const VectorFunctions&, const Launch&);
+void run(const GatherRows&, const VectorFunctions&, const Launch&);
+void run(const Slice&, const VectorFunctions&, const Launch&);
+// rope.cpp
+void run(const RopeAngles&, const VectorFunctions&, const Launch&);
+void run(const Rope&, const VectorFunctions&, const Launch&);
+// kv_write.cpp
+void run(const KvWrite&, const VectorFunctions&, const Launch&);
+void run(const RopeKvWrite&, const VectorFunctions&, const Launch&);
+// route.cpp
+void run(const Route&, const VectorFunctions&, const Launch&);
+
+// Parses the whole of `text` as the fields of T; throws an Error with ErrorCode::kIncompatible otherwise.
+template <class T>
+T parse_kernel_parameters(std::string_view text) {
+  try {
+    Lexer lexer(text);
+    T value = parse_fields<T>(lexer);
+    if (!lexer.at_end()) lexer.fail("nothing more");
+    return value;
+  } catch (const Error& error) {
+    fail(ErrorCode::kIncompatible, "its parameters do not fit this build: {}", error.what());
+  }
+}
+
+template <class Op>
+class OpKernel final : public Kernel {
+ public:
+  OpKernel(Op op, const VectorFunctions& functions) : op_(std::move(op)), functions_(functions) {}
+  void run(const Launch& launch) const override { ingot::run(op_, functions_, launch); }
+
+ private:
+  Op op_;
+  const VectorFunctions& functions_;
+};
+
+template <class Op, CpuLevel level>
+std::unique_ptr<Kernel> make_op_kernel(std::string_view parameters) {
+  return std::make_unique<OpKernel<Op>>(parse_kernel_parameters<Op>(parameters), vector_functions(level));
+}
+
+}  // namespace ingot

@@ -1,0 +1,87 @@
+// Vectorized exp, tanh, sigmoid and the gelus, to about two units in the last place. Included by one translation unit
+// per instruction set. The polynomials are minimax fits of their own (Remez exchange on the relative error).
+#pragma once
+
+#include <hwy/highway.h>
+
+namespace ingot {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// c[0] + c[1] x + …
+template <class D, class V, int kCount>
+HWY_INLINE V polynomial(D d, V x, const float (&c)[kCount]) {
+  V y = hn::Set(d, c[kCount - 1]);
+#pragma GCC unroll 16
+  for (int i = kCount - 2; i >= 0; --i) y = hn::MulAdd(y, x, hn::Set(d, c[i]));
+  return y;
+}
+
+// 2^f for |f| <= 1/2, to 2e-9.
+constexpr float kExp2[] = {1.0f,           0.6931472057f,   0.2402264689f,  0.05550328777f,
+                           0.009618488938f, 0.001339993116f, 0.0001534581723f};
+
+// p * 2^n for n in [-127, 127]; n = -127 gives 0.
+template <class D, class V>
+HWY_INLINE V times_power_of_two(D d, V p, V n) {
+  const hn::RebindToSigned<D> di;
+  auto bits = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
+  return hn::Mul(p, hn::BitCast(d, bits));
+}
+
+// Below -126.5 the result is 0. Operands of Max and Min stand so that a NaN passes through.
+template <class D, class V>
+HWY_INLINE V exp2_of(D d, V x) {
+  x = hn::Min(hn::Set(d, 127.49f), hn::Max(hn::Set(d, -127.0f), x));
+  V n = hn::Round(x);
+  return times_power_of_two(d, polynomial(d, hn::Sub(x, n), kExp2), n);
+}
+
+template <class D, class V>
+HWY_INLINE V exp_of(D d, V x) {
+  x = hn::Min(hn::Set(d, 88.3f), hn::Max(hn::Set(d, -88.0f), x));
+  V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  // ln 2 in two parts: n times the first is exact.
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  return times_power_of_two(d, polynomial(d, hn::Mul(r, hn::Set(d, 1.44269504f)), kExp2), n);
+}
+
+template <class D, class V>
+HWY_INLINE V sigmoid_of(D d, V x) {
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(one, exp_of(d, hn::Neg(x))));
+}
+
+template <class D, class V>
+HWY_INLINE V tanh_of(D d, V x) {
+  constexpr float kSmall[] = {-0.3333328194f, 0.133314422f, -0.05373971531f, 0.02063908798f, -0.005704987805f};
+  V magnitude = hn::Abs(x), square = hn::Mul(x, x);
+  V small = hn::MulAdd(hn::Mul(x, square), polynomial(d, square, kSmall), x);
+  V e = exp_of(d, hn::Add(magnitude, magnitude));
+  V large = hn::Sub(hn::Set(d, 1.0f), hn::Div(hn::Set(d, 2.0f), hn::Add(e, hn::Set(d, 1.0f))));
+  return hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 0.625f)), small, hn::CopySign(large, x));
+}
+
+// x Φ(x) with Φ from erfc(z) = exp(-z²) t P(t), t = 1 / (1 + 0.4 z), z = |x| / √2: accurate in the negative tail too.
+template <class D, class V>
+HWY_INLINE V gelu_of(D d, V x) {
+  constexpr float kErfc[] = {0.2257008764f,  0.2250709659f, 0.2139184097f,  0.1344002835f, 0.2582816857f,
+                             -0.2584757642f, 0.5160851836f, -0.4751590106f, 0.1879011385f, -0.02772375809f};
+  const V one = hn::Set(d, 1.0f);
+  V t = hn::Div(one, hn::MulAdd(hn::Abs(x), hn::Set(d, 0.4f * 0.707106781f), one));
+  V tail = hn::Mul(hn::Mul(t, polynomial(d, t, kErfc)), exp_of(d, hn::Mul(hn::Mul(x, x), hn::Set(d, -0.5f))));
+  tail = hn::Mul(tail, hn::Set(d, 0.5f));
+  return hn::Mul(x, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail)));
+}
+
+// (1 + tanh(u)) / 2 is sigmoid(2u), without the cancellation.
+template <class D, class V>
+HWY_INLINE V gelu_tanh_of(D d, V x) {
+  V u = hn::MulAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
+  return hn::Mul(x, sigmoid_of(d, hn::Mul(u, hn::Set(d, 1.59576912f))));
+}
+
+}  // namespace
+}  // namespace ingot

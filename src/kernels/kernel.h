@@ -1,0 +1,53 @@
+// Code that the runtime can launch. A kernel is made once from its parameter text and then run many times; running
+// allocates nothing and does not throw.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/thread_pool.h"
+#include "tensor/dtype.h"
+
+namespace ingot {
+
+// One tensor as a kernel sees it at a run: actual sizes, memory in the layout that the tactic asked for.
+struct Argument {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int rank = 0;
+  std::array<int64_t, 4> size{};
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+struct Launch {
+  std::span<const Argument> arguments;  // in the order of the step's buffers
+  std::byte* scratch = nullptr;         // 64-byte aligned; as many bytes as the tactic asked for
+  ThreadPool* threads = nullptr;
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual void run(const Launch& launch) const = 0;
+};
+
+// One entry of the list of kernels. `make` parses the parameter text ("{tile = 6x16}") and throws an Error with
+// ErrorCode::kIncompatible when it does not hold what the kernel needs.
+struct KernelEntry {
+  std::string_view name;  // "cpu.matmul_avx2"
+  std::unique_ptr<Kernel> (*make)(std::string_view parameters);
+};
+
+// The kernels of this build, in the order of kernel_list.cpp.
+std::span<const KernelEntry> kernel_list();
+// Throws an Error with ErrorCode::kIncompatible when there is no kernel of that name.
+std::unique_ptr<Kernel> make_kernel(std::string_view name, std::string_view parameters);
+
+}  // namespace ingot

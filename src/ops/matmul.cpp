@@ -1,0 +1,79 @@
+#include "ops/matmul.h"
+
+#include <algorithm>
+
+#include "ops/typing.h"
+
+namespace ingot {
+
+Types Matmul::infer(const Types& inputs) const {
+  size_t count = 2 + size_t{bias} + size_t{residual};
+  check_input_count(inputs, count, count);
+  const TensorType &x = inputs[0], &w = inputs[1];
+  check_type(is_float_matrix(x), x, "x, a float matrix [rows, k],");
+  check_type(is_float_matrix(w) && w.shape[1] == x.shape[1], w,
+             format("w, a float matrix [n, {}] with x's k,", print(x.shape[1])));
+  TensorType y{x.dtype, {x.shape[0], w.shape[0]}, ""};
+  if (bias) {
+    const TensorType& b = inputs[2];
+    check_type((is_wide_float(b.dtype) || b.dtype == x.dtype) && b.rank() == 1 && b.shape[0] == w.shape[0], b,
+               format("the bias, f32 or {} [{}],", enum_name(x.dtype), print(w.shape[0])));
+  }
+  if (residual) {
+    const TensorType& r = inputs.back();
+    check_type(r.dtype == x.dtype && r.shape == y.shape, r, format("the residual, {},", print(y)));
+  }
+  return {y};
+}
+
+HostTensors Matmul::evaluate(const HostTensors& inputs) const {
+  const HostTensor &x = inputs[0], &w = inputs[1];
+  int64_t rows = x.size(0), k = x.size(1), n = w.size(0);
+  HostTensor y(TensorType{x.type.dtype, {rows, n}, ""});
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      const double *a = x.values.data() + i * k, *b = w.values.data() + j * k;
+      double sum = 0;
+      for (int64_t l = 0; l < k; ++l) sum += a[l] * b[l];
+      size_t at = static_cast<size_t>(i * n + j);
+      if (bias) sum += inputs[2].values[static_cast<size_t>(j)];
+      sum = apply(function, sum);
+      if (residual) sum += inputs.back().values[at];
+      y.values[at] = sum;
+    }
+  }
+  return {y};
+}
+
+double Matmul::evaluate_at(std::span<const TensorView> inputs, int, int64_t index) const {
+  const TensorView &x = inputs[0], &w = inputs[1];
+  int64_t k = x.type.shape[1].constant(), n = w.type.shape[0].constant();
+  int64_t row = index / n, column = index % n;
+  double sum = 0;
+  for (int64_t l = 0; l < k; ++l) sum += x[row * k + l] * w[column * k + l];
+  if (bias) sum += inputs[2][column];
+  sum = apply(function, sum);
+  if (residual) sum += inputs.back()[index];
+  return sum;
+}
+
+double Matmul::flops(const Types& inputs) const {
+  return 2.0 * static_cast<double>(inputs[0].elements()) * static_cast<double>(inputs[1].shape[0].constant());
+}
+
+// Every output feature costs the same, so fewer of them stand for all. Multiples of 64 suit every tile.
+double Matmul::cut(Types& inputs, int64_t max_bytes, double max_flops) const {
+  TensorType& w = inputs[1];
+  int64_t n = w.shape[0].constant();
+  if (n == 0) return 1;
+  double by_bytes = static_cast<double>(max_bytes) / (static_cast<double>(w.bytes()) / static_cast<double>(n));
+  double by_flops = max_flops / (flops(inputs) / static_cast<double>(n));
+  int64_t kept = std::max<int64_t>(256, static_cast<int64_t>(std::min(by_bytes, by_flops)) / 64 * 64);
+  if (kept >= n) return 1;
+  w.shape[0] = Dim(kept);
+  if (bias) inputs[2].shape[0] = Dim(kept);
+  if (residual) inputs.back().shape[1] = Dim(kept);
+  return static_cast<double>(n) / static_cast<double>(kept);
+}
+
+}  // namespace ingot

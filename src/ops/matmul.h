@@ -1,0 +1,28 @@
+// y = function(x · wᵀ + bias) + residual
+//
+// x [rows, k] float, w [n, k] float (one output feature per row, as Hugging Face stores linear layers), then, if the
+// fields say so, bias f32 or x's dtype [n] and residual [rows, n] of x's dtype. y [rows, n] has x's dtype.
+#pragma once
+
+#include "ops/activation_function.h"
+#include "ops/op.h"
+
+namespace ingot {
+
+struct Matmul {
+  static constexpr std::string_view name = "matmul";
+  bool bias = false;
+  ActivationFunction function = ActivationFunction::kNone;
+  bool residual = false;
+  static constexpr auto fields() {
+    return std::tuple{field("bias", &Matmul::bias), field("function", &Matmul::function),
+                      field("residual", &Matmul::residual)};
+  }
+  Types infer(const Types& inputs) const;
+  HostTensors evaluate(const HostTensors& inputs) const;
+  double evaluate_at(std::span<const TensorView> inputs, int output, int64_t index) const;
+  double flops(const Types& inputs) const;
+  double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // in n
+};
+
+}  // namespace ingot

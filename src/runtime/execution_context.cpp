@@ -1,0 +1,209 @@
+#include "runtime/execution_context.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace ingot {
+
+namespace {
+
+template <class List>
+size_t find_name(const List& list, std::string_view name, std::string_view what) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i].name == name) return i;
+    names.push_back(list[i].name);
+  }
+  fail(ErrorCode::kUsage, "the engine has no {} {}; it has {}", what, name, names.empty() ? "none" : join(names));
+}
+
+// The size of an output at the largest dimensions of any program; check_plan has ruled out overflow.
+uint64_t largest_output(const std::vector<const ResolvedProgram*>& programs, size_t index) {
+  uint64_t largest = 0;
+  for (const ResolvedProgram* program : programs) {
+    DimValues values;
+    for (const DimRange& range : program->program->dims) values[range.symbol] = range.max;
+    for (const Step& step : program->program->steps)
+      for (const BufferRef& ref : step.buffers)
+        if (ref.kind == BufferKind::kOutput && static_cast<size_t>(ref.index) == index)
+          largest = std::max(largest, static_cast<uint64_t>(ref.type.at(values).bytes()));
+  }
+  return largest;
+}
+
+uint64_t bytes_of(const Argument& argument) {
+  auto bytes = static_cast<uint64_t>(size_of(argument.dtype));
+  for (int i = 0; i < argument.rank; ++i) bytes *= static_cast<uint64_t>(argument.size[static_cast<size_t>(i)]);
+  return bytes;
+}
+
+}  // namespace
+
+ExecutionContext::ExecutionContext(std::shared_ptr<const LoadedEngine> engine, std::shared_ptr<ThreadPool> threads,
+                                   std::string_view entry)
+    : engine_(std::move(engine)), threads_(std::move(threads)), programs_(engine_->programs(entry)) {
+  if (programs_.empty()) fail(ErrorCode::kUsage, "the engine has no program for the entry {}", entry);
+  const Plan& plan = engine_->plan();
+  inputs_.resize(plan.inputs.size());
+  outputs_.resize(plan.outputs.size());
+  states_.resize(plan.states.size());
+  uint64_t arena_bytes = 0;
+  size_t arguments = 0;
+  for (const ResolvedProgram* program : programs_) {
+    arena_bytes = std::max(arena_bytes, program->program->arena_bytes);
+    arguments = std::max(arguments, program->arguments.size());
+  }
+  arena_ = LazyMemory(arena_bytes, "the values between steps", true);
+  arguments_.reserve(arguments);
+  values_.resize(engine_->symbols().size());
+  last_values_.reserve(values_.size());
+}
+
+void ExecutionContext::bind(std::vector<Binding>& list, size_t index, std::byte* data, uint64_t bytes) {
+  Binding& binding = list[index];
+  if (binding.data == data && binding.bytes == bytes) return;
+  binding.data = data;
+  binding.bytes = bytes;
+  bindings_changed_ = true;
+}
+
+void ExecutionContext::bind_input(std::string_view name, std::span<const std::byte> memory) {
+  bind(inputs_, find_name(engine_->plan().inputs, name, "input"), const_cast<std::byte*>(memory.data()), memory.size());
+}
+
+void ExecutionContext::bind_output(std::string_view name, std::span<std::byte> memory) {
+  bind(outputs_, find_name(engine_->plan().outputs, name, "output"), memory.data(), memory.size());
+}
+
+void ExecutionContext::bind_state(std::string_view name, std::span<std::byte> memory) {
+  bind(states_, find_name(engine_->plan().states, name, "state"), memory.data(), memory.size());
+}
+
+void* ExecutionContext::output(std::string_view name) const {
+  return outputs_[find_name(engine_->plan().outputs, name, "output")].data;
+}
+
+void ExecutionContext::enqueue(const DimValues& dims) {
+  const std::vector<std::string>& symbols = engine_->symbols();
+  std::fill(values_.begin(), values_.end(), -1);
+  size_t i = 0;  // both lists are sorted
+  for (const auto& [name, value] : dims) {
+    while (i < symbols.size() && symbols[i] < name) ++i;
+    if (i < symbols.size() && symbols[i] == name) values_[i] = value;
+  }
+  enqueue(std::span<const int64_t>(values_));
+}
+
+void ExecutionContext::enqueue(std::span<const int64_t> values) {
+  if (values.size() != engine_->symbols().size())
+    fail(ErrorCode::kUsage, "{} dimension values for {} dimensions", values.size(), engine_->symbols().size());
+  const ResolvedProgram& program = choose(values);
+  bool same = active_ == &program && !bindings_changed_ && std::ranges::equal(values, last_values_);
+  if (!same) {
+    active_ = nullptr;
+    prepare(program, values);
+    last_values_.assign(values.begin(), values.end());
+    active_ = &program;
+    bindings_changed_ = false;
+  }
+  run_steps(program);
+}
+
+const ResolvedProgram& ExecutionContext::choose(std::span<const int64_t> values) const {
+  for (const ResolvedProgram* program : programs_) {
+    auto fits = [&](const ResolvedRange& range) {
+      int64_t value = values[static_cast<size_t>(range.symbol)];
+      return range.min <= value && value <= range.max;
+    };
+    if (std::all_of(program->ranges.begin(), program->ranges.end(), fits)) return *program;
+  }
+  refuse(values);
+}
+
+void ExecutionContext::refuse(std::span<const int64_t> values) const {
+  for (size_t symbol = 0; symbol < values.size(); ++symbol) {
+    int64_t min = INT64_MAX, max = -1;
+    bool fits = false, used = false;
+    for (const ResolvedProgram* program : programs_) {
+      bool has_range = false;
+      for (const ResolvedRange& range : program->ranges) {
+        if (static_cast<size_t>(range.symbol) != symbol) continue;
+        has_range = used = true;
+        min = std::min(min, range.min);
+        max = std::max(max, range.max);
+        fits = fits || (range.min <= values[symbol] && values[symbol] <= range.max);
+      }
+      fits = fits || !has_range;
+    }
+    if (!used || fits) continue;
+    const std::string& name = engine_->symbols()[symbol];
+    if (values[symbol] < 0) fail(ErrorCode::kUsage, "the dimension {} has no value; the engine runs {} to {}", name, min, max);
+    fail(ErrorCode::kUsage, "{} = {} is outside the range {} to {} that the engine was built for", name, values[symbol],
+         min, max);
+  }
+  std::vector<std::string> found;
+  for (size_t i = 0; i < values.size(); ++i) found.push_back(format("{} = {}", engine_->symbols()[i], values[i]));
+  fail(ErrorCode::kUsage, "none of the engine's {} programs runs {} together", programs_.size(), join(found));
+}
+
+void ExecutionContext::prepare(const ResolvedProgram& program, std::span<const int64_t> values) {
+  arguments_.clear();
+  for (const ResolvedArgument& resolved : program.arguments) {
+    Argument argument = resolved.argument;
+    for (size_t i = 0; i < static_cast<size_t>(argument.rank); ++i) {
+      const ResolvedDim& dim = resolved.dims[i];
+      if (dim.symbol < 0) continue;
+      int64_t value = values[static_cast<size_t>(dim.symbol)];
+      if (value < 0)
+        fail(ErrorCode::kUsage, "the dimension {} has no value", engine_->symbols()[static_cast<size_t>(dim.symbol)]);
+      argument.size[i] = dim.scale * value + dim.offset;
+    }
+    argument.data = address(program, resolved, argument);
+    arguments_.push_back(argument);
+  }
+}
+
+std::byte* ExecutionContext::address(const ResolvedProgram& program, const ResolvedArgument& resolved,
+                                     const Argument& argument) {
+  if (resolved.kind == BufferKind::kArena) return arena_.data() + resolved.offset;
+  if (resolved.kind == BufferKind::kWeight) return const_cast<std::byte*>(resolved.weight);
+  const Plan& plan = engine_->plan();
+  bool input = resolved.kind == BufferKind::kInput, output = resolved.kind == BufferKind::kOutput;
+  Binding& binding = (input ? inputs_ : output ? outputs_ : states_)[resolved.index];
+  if (output && !binding.data) {
+    binding.own = LazyMemory(largest_output(programs_, resolved.index), "an output", true);
+    binding.data = binding.own.data();
+    binding.bytes = binding.own.size();
+  }
+  uint64_t needed = bytes_of(argument);
+  if (needed <= binding.bytes && (binding.data || needed == 0)) return binding.data;
+  const std::string& name = input    ? plan.inputs[resolved.index].name
+                            : output ? plan.outputs[resolved.index].name
+                                     : plan.states[resolved.index].name;
+  Scope scope(format("program {}", program.program->entry));
+  if (!binding.data) fail(ErrorCode::kUsage, "{} {} is not bound", enum_name(resolved.kind), name);
+  fail(ErrorCode::kUsage, "{} {} needs {} bytes; {} are bound", enum_name(resolved.kind), name, needed, binding.bytes);
+}
+
+void ExecutionContext::run_steps(const ResolvedProgram& program) {
+  using Clock = std::chrono::steady_clock;
+  Launch launch;
+  launch.threads = threads_.get();
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    const ResolvedStep& step = program.steps[i];
+    launch.arguments = {arguments_.data() + step.first_argument, step.arguments};
+    launch.scratch = arena_.data() + step.scratch_offset;
+    if (!observer_) {
+      step.kernel->run(launch);
+      continue;
+    }
+    auto start = Clock::now();
+    step.kernel->run(launch);
+    double microseconds = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+    observer_({*program.program, i, program.program->steps[i], launch.arguments, microseconds});
+  }
+}
+
+}  // namespace ingot

@@ -1,0 +1,168 @@
+#include "runtime/loaded_engine.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "device/target.h"
+#include "kernels/weight_layout.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr std::string_view kEngineFileName = "rank0.engine";
+constexpr int kMaxVerifyThreads = 8;
+
+// Why this machine cannot run code for `target`; empty when it can.
+std::string missing_for_plan(const std::string& target, const Plan& plan) {
+  try {
+    Target needed = parse_target(target, 1);
+    needed.avx512_bf16 = plan.avx512_bf16;
+    return missing_for(needed);
+  } catch (const Error& error) {
+    throw error.with_code(ErrorCode::kIncompatible);  // a target that a newer build knows
+  }
+}
+
+int64_t max_tokens(const Program& program) {
+  for (const DimRange& range : program.dims)
+    if (range.symbol == "tokens") return range.max;
+  return INT64_MAX;
+}
+
+}  // namespace
+
+std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const EngineLoadOptions& options) {
+  std::shared_ptr<LoadedEngine> engine(new LoadedEngine);
+  bool folder = std::filesystem::is_directory(path);
+  Path file = folder ? path / kEngineFileName : path;
+  if (folder) {
+    engine->directory_ = path;
+    if (!std::filesystem::exists(file))
+      fail(ErrorCode::kUsage, "{} is not an engine directory: it has no {}", path.string(), kEngineFileName);
+  }
+  int threads = options.threads > 0 ? options.threads : std::min(usable_cpus(), kMaxVerifyThreads);
+  engine->file_ = EngineFile::open(file, {.verify_weights = options.verify_weights, .threads = threads});
+  if (folder && std::filesystem::exists(path / "config.json")) {
+    Scope scope((path / "config.json").string());
+    engine->config_ = parse_json(read_text_file(path / "config.json"));
+  }
+  Scope scope(file.string());
+  engine->check_weights();
+  engine->resolve();
+  // Fewer translation misses while weights stream, where the file system supports it.
+  auto weights = engine->file_.weights();
+  if (!weights.empty()) madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
+  return engine;
+}
+
+std::span<const std::byte> LoadedEngine::weight(size_t index) const {
+  const PlanWeight& weight = plan().weights[index];
+  return file_.weights().subspan(weight.offset, weight.bytes);
+}
+
+int LoadedEngine::find_symbol(std::string_view symbol) const {
+  auto found = std::lower_bound(symbols_.begin(), symbols_.end(), symbol);
+  return found != symbols_.end() && *found == symbol ? static_cast<int>(found - symbols_.begin()) : -1;
+}
+
+std::vector<const ResolvedProgram*> LoadedEngine::programs(std::string_view entry) const {
+  std::vector<const ResolvedProgram*> found;
+  for (const ResolvedProgram& program : programs_)
+    if (program.program->entry == entry) found.push_back(&program);
+  return found;
+}
+
+// Row-major weights were checked with the plan; what the other layouts need is known here.
+void LoadedEngine::check_weights() const {
+  for (const PlanWeight& weight : plan().weights) {
+    if (weight.type.layout.empty()) continue;
+    Scope scope(format("weight {}", weight.name));
+    const WeightLayout* layout = find_weight_layout(weight.type.layout);
+    if (!layout)
+      fail(ErrorCode::kIncompatible, "this build of ingot has no weight layout {}; build the engine again",
+           weight.type.layout);
+    TensorType rows = weight.type;
+    rows.layout.clear();
+    if (!layout->accepts(rows))
+      fail(ErrorCode::kIncompatible, "the layout {} cannot hold {}", layout->name, print(rows));
+    int64_t needed = layout->packed_bytes(rows);
+    if (static_cast<uint64_t>(needed) != weight.bytes)
+      fail(ErrorCode::kIncompatible, "{} bytes are stored; {} needs {}", weight.bytes, print(weight.type), needed);
+  }
+}
+
+void LoadedEngine::resolve_symbols() {
+  std::set<std::string> symbols;
+  auto add = [&](const TensorType& type) {
+    for (const Dim& dim : type.shape)
+      if (!dim.is_constant()) symbols.insert(dim.symbol);
+  };
+  for (const PlanInput& input : plan().inputs) add(input.type);
+  for (const PlanOutput& output : plan().outputs) add(output.type);
+  for (const PlanState& state : plan().states) add(state.type);
+  for (const Program& program : plan().programs)
+    for (const DimRange& range : program.dims) symbols.insert(range.symbol);
+  symbols_.assign(symbols.begin(), symbols.end());
+}
+
+void LoadedEngine::resolve() {
+  resolve_symbols();
+  std::string missing = "the engine has no programs";
+  for (size_t i = 0; i < plan().programs.size(); ++i) {
+    const Program& program = plan().programs[i];
+    Scope scope(format("program {}", i));
+    std::string reason = missing_for_plan(program.target, plan());
+    if (reason.empty())
+      programs_.push_back(resolve_program(program));
+    else
+      missing = format("the target {} {}", program.target, reason);
+  }
+  if (programs_.empty()) fail(ErrorCode::kIncompatible, "{}", missing);
+  std::stable_sort(programs_.begin(), programs_.end(), [](const ResolvedProgram& a, const ResolvedProgram& b) {
+    return max_tokens(*a.program) < max_tokens(*b.program);
+  });
+}
+
+// Equal steps share a kernel: kernels are stateless.
+const Kernel* LoadedEngine::kernel_for(const Step& step) {
+  std::string key = step.kernel + " " + step.parameters;
+  auto found = std::lower_bound(kernels_.begin(), kernels_.end(), key,
+                                [](const auto& entry, const std::string& wanted) { return entry.first < wanted; });
+  if (found == kernels_.end() || found->first != key)
+    found = kernels_.insert(found, {key, make_kernel(step.kernel, step.parameters)});
+  return found->second.get();
+}
+
+ResolvedProgram LoadedEngine::resolve_program(const Program& program) {
+  ResolvedProgram resolved;
+  resolved.program = &program;
+  for (const DimRange& range : program.dims) resolved.ranges.push_back({find_symbol(range.symbol), range.min, range.max});
+  for (const Step& step : program.steps) {
+    Scope scope(format("step {}", step.label));
+    resolved.steps.push_back({kernel_for(step), resolved.arguments.size(), step.buffers.size(), step.scratch_offset});
+    for (const BufferRef& ref : step.buffers) resolved.arguments.push_back(resolve_argument(ref));
+  }
+  return resolved;
+}
+
+ResolvedArgument LoadedEngine::resolve_argument(const BufferRef& ref) const {
+  ResolvedArgument resolved;
+  resolved.kind = ref.kind;
+  resolved.index = static_cast<size_t>(ref.index);
+  resolved.offset = ref.offset;
+  if (ref.kind == BufferKind::kWeight) resolved.weight = weight(resolved.index).data();
+  resolved.argument.dtype = ref.type.dtype;
+  resolved.argument.rank = static_cast<int>(ref.type.rank());
+  for (size_t i = 0; i < ref.type.shape.size(); ++i) {
+    const Dim& dim = ref.type.shape[i];
+    resolved.dims[i] = {dim.scale, dim.offset, dim.is_constant() ? -1 : find_symbol(dim.symbol)};
+    resolved.argument.size[i] = dim.offset;
+  }
+  return resolved;
+}
+
+}  // namespace ingot

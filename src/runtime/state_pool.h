@@ -1,0 +1,79 @@
+// The memory of the states: pages of the KV cache, given out one by one under one budget for all cache groups.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "plan/plan.h"
+#include "runtime/memory.h"
+
+namespace ingot {
+
+struct StatePoolOptions {
+  uint64_t budget_bytes = 0;       // of used pages, all groups together
+  std::vector<int64_t> max_pages;  // per group; missing or 0: as many as the budget holds
+};
+
+struct GroupStatistics {
+  int64_t capacity = 0;    // pages that this group may use when the others use none
+  int64_t used = 0, peak_used = 0;
+  int64_t copies = 0;      // pages copied on write
+  uint64_t page_bytes = 0;
+};
+
+// A page of a group is one page in each of its states. Buffers are reserved for the whole capacity and paid for when
+// first touched, so that any group may take the whole budget; a page that is free but was touched is given back to the
+// system when another group needs its memory. Not safe for use from several threads at once.
+class StatePool {
+ public:
+  // Throws an Error with ErrorCode::kDoesNotFit when the budget does not hold one page of every group.
+  StatePool(const Plan& plan, const StatePoolOptions& options);
+
+  size_t groups() const { return groups_.size(); }
+  int64_t capacity(size_t group) const { return groups_[group].statistics.capacity; }
+  const GroupStatistics& statistics(size_t group) const { return groups_[group].statistics; }
+  uint64_t used_bytes() const { return used_bytes_; }
+  uint64_t budget_bytes() const { return budget_bytes_; }
+  // The memory of a state, by its place in the plan: capacity(group) pages.
+  std::span<std::byte> state(size_t index) const;
+
+  // Whether so many more pages of each group could be allocated now.
+  bool has_room(std::span<const int64_t> pages) const;
+  // Whether they could if nothing were in use.
+  bool could_hold(std::span<const int64_t> pages) const;
+
+  // A page with one reference, of any content; nullopt when the budget or the group is used up.
+  std::optional<int32_t> allocate(size_t group);
+  void retain(size_t group, int32_t page);
+  // Drops a reference; the page is free when it was the last.
+  void release(size_t group, int32_t page);
+  int32_t references(size_t group, int32_t page) const;
+  // A page with the content of `page` that nobody else refers to: `page` itself, or a copy that takes over the caller's
+  // reference. nullopt when there is no page for the copy; the reference is kept then.
+  std::optional<int32_t> writable(size_t group, int32_t page);
+
+ private:
+  struct State {
+    LazyMemory memory;
+    uint64_t page_bytes = 0;
+  };
+  struct Group {
+    std::vector<size_t> states;
+    std::vector<int32_t> references;   // per page that was ever used
+    std::vector<int32_t> touched, untouched;  // free pages whose memory is, or is not, held
+    GroupStatistics statistics;
+  };
+
+  void add_group(const Plan& plan, size_t index, int64_t max_pages);
+  void make_room_in_memory(uint64_t bytes);
+
+  std::vector<Group> groups_;
+  std::vector<State> states_;
+  uint64_t budget_bytes_ = 0, used_bytes_ = 0;
+  uint64_t resident_bytes_ = 0;  // used pages and free ones that were touched
+};
+
+}  // namespace ingot

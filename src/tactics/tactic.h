@@ -1,0 +1,64 @@
+// Which kernels can solve which problem. A problem is an op at concrete sizes; a tactic is one way to solve it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "device/target.h"
+#include "ops/op.h"
+
+namespace ingot {
+
+struct Problem {
+  AnyOp op;
+  Types inputs, outputs;  // constant, layouts empty
+
+  // "matmul f32[16, 4096] bf16[14336, 4096] {bias = true}": the key of the timing cache. Outputs follow from the inputs.
+  std::string key() const;
+};
+
+// Parses what key() prints; throws an Error otherwise.
+Problem parse_problem(std::string_view text);
+
+struct Tactic {
+  std::string source;  // "cpu.matmul_avx2"
+  std::string config;  // "tile=6x16 kc=256"; a single line without '|'
+  bool operator==(const Tactic&) const = default;
+};
+
+// One launch. `arguments` index the problem's inputs, then its outputs.
+struct CompiledStep {
+  std::string kernel;
+  std::string parameters;
+  std::vector<int> arguments;
+};
+
+struct CompiledTactic {
+  std::vector<CompiledStep> steps;
+  std::vector<std::string> input_layouts;  // one per input; "" is row major. Only weights may ask for another.
+  int64_t scratch_bytes = 0;               // enough for this problem and every smaller number of rows
+};
+
+// Offers ways to solve problems; knows no graph. Implementations are stateless.
+class TacticSource {
+ public:
+  virtual ~TacticSource() = default;
+  virtual std::string_view name() const = 0;
+  // Changes whenever the code behind the tactics changes, so that old timings are not trusted.
+  virtual std::string_view version() const = 0;
+  // The configurations to try, best guess first (what -O0 takes), or why there is none.
+  virtual std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem&, const Target&) const = 0;
+  // For a configuration that enumerate() offered for a problem of the same op, dtypes and weight shapes.
+  virtual CompiledTactic compile(const Problem&, std::string_view config, const Target&) const = 0;
+};
+
+// The sources of this build, in the order of tactic_list.cpp (best guess for -O0 first).
+std::span<const TacticSource* const> tactic_list();
+
+}  // namespace ingot

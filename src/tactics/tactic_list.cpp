@@ -1,0 +1,71 @@
+// Every tactic source, best guess for a build without measuring (-O0) first.
+#include "tactics/tactic.h"
+
+#include "tactics/cpu/matmul.h"
+#include "tactics/cpu/attention.h"
+#include "tactics/cpu/op_source.h"
+
+namespace ingot {
+
+std::span<const TacticSource* const> tactic_list() {
+  static const std::vector<const TacticSource*> list = {
+      matmul_avx512_source(),
+      matmul_avx2_source(),
+      matmul_portable_source(),
+      attention_source(CpuLevel::kAvx512),
+      attention_source(CpuLevel::kAvx2),
+      attention_source(CpuLevel::kPortable),
+      op_source<RmsNorm, CpuLevel::kAvx512>(),
+      op_source<RmsNorm, CpuLevel::kAvx2>(),
+      op_source<RmsNorm, CpuLevel::kPortable>(),
+      op_source<LayerNorm, CpuLevel::kAvx512>(),
+      op_source<LayerNorm, CpuLevel::kAvx2>(),
+      op_source<LayerNorm, CpuLevel::kPortable>(),
+      op_source<AddRmsNorm, CpuLevel::kAvx512>(),
+      op_source<AddRmsNorm, CpuLevel::kAvx2>(),
+      op_source<AddRmsNorm, CpuLevel::kPortable>(),
+      op_source<AddLayerNorm, CpuLevel::kAvx512>(),
+      op_source<AddLayerNorm, CpuLevel::kAvx2>(),
+      op_source<AddLayerNorm, CpuLevel::kPortable>(),
+      op_source<Add, CpuLevel::kAvx512>(),
+      op_source<Add, CpuLevel::kAvx2>(),
+      op_source<Add, CpuLevel::kPortable>(),
+      op_source<Multiply, CpuLevel::kAvx512>(),
+      op_source<Multiply, CpuLevel::kAvx2>(),
+      op_source<Multiply, CpuLevel::kPortable>(),
+      op_source<Scale, CpuLevel::kAvx512>(),
+      op_source<Scale, CpuLevel::kAvx2>(),
+      op_source<Scale, CpuLevel::kPortable>(),
+      op_source<SoftCap, CpuLevel::kAvx512>(),
+      op_source<SoftCap, CpuLevel::kAvx2>(),
+      op_source<SoftCap, CpuLevel::kPortable>(),
+      op_source<Activation, CpuLevel::kAvx512>(),
+      op_source<Activation, CpuLevel::kAvx2>(),
+      op_source<Activation, CpuLevel::kPortable>(),
+      op_source<GatedActivation, CpuLevel::kAvx512>(),
+      op_source<GatedActivation, CpuLevel::kAvx2>(),
+      op_source<GatedActivation, CpuLevel::kPortable>(),
+      op_source<Cast, CpuLevel::kAvx512>(),
+      op_source<Cast, CpuLevel::kAvx2>(),
+      op_source<Cast, CpuLevel::kPortable>(),
+      op_source<Embedding, CpuLevel::kAvx512>(),
+      op_source<Embedding, CpuLevel::kAvx2>(),
+      op_source<Embedding, CpuLevel::kPortable>(),
+      op_source<Rope, CpuLevel::kAvx512>(),
+      op_source<Rope, CpuLevel::kAvx2>(),
+      op_source<Rope, CpuLevel::kPortable>(),
+      op_source<KvWrite, CpuLevel::kAvx512>(),
+      op_source<KvWrite, CpuLevel::kAvx2>(),
+      op_source<KvWrite, CpuLevel::kPortable>(),
+      op_source<RopeKvWrite, CpuLevel::kAvx512>(),
+      op_source<RopeKvWrite, CpuLevel::kAvx2>(),
+      op_source<RopeKvWrite, CpuLevel::kPortable>(),
+      op_source<GatherRows>(),
+      op_source<Slice>(),
+      op_source<RopeAngles>(),
+      op_source<Route>(),
+  };
+  return list;
+}
+
+}  // namespace ingot

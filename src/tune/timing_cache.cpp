@@ -1,0 +1,118 @@
+#include "tune/timing_cache.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "base/log.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr std::string_view kFirstLine = "# ingot timing cache 1";
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  return text;
+}
+
+std::string candidate_text(const Tactic& tactic, std::string_view version) {
+  std::string text = tactic.source + "@" + std::string(version);
+  return tactic.config.empty() ? text : text + " " + tactic.config;
+}
+
+std::string print_timing(Timing timing) {
+  return (timing.dropped ? ">" : "") + print_float(timing.microseconds) + "us";
+}
+
+std::optional<Timing> parse_timing(std::string_view text) {
+  Timing timing;
+  if (text.starts_with('>')) timing.dropped = true, text.remove_prefix(1);
+  if (!text.ends_with("us")) return std::nullopt;
+  text.remove_suffix(2);
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), timing.microseconds);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if (!std::isfinite(timing.microseconds) || timing.microseconds <= 0 || timing.microseconds > 1e12) return std::nullopt;
+  return timing;
+}
+
+bool is_plain(std::string_view text) {
+  for (char c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return false;
+  return !text.empty();
+}
+
+}  // namespace
+
+double rounded_microseconds(double microseconds) {
+  double value = 0;
+  std::string text = format("{:.3g}", microseconds);
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+std::vector<std::string> TimingCache::merge_text(std::string_view text) {
+  std::vector<std::string> damage;
+  for (size_t number = 1; !text.empty(); ++number) {
+    size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = trimmed(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.empty() || line.starts_with('#')) continue;
+    std::vector<std::string_view> parts;
+    for (std::string_view rest = line;;) {
+      size_t bar = rest.find('|');
+      parts.push_back(trimmed(rest.substr(0, bar)));
+      if (bar == std::string_view::npos) break;
+      rest.remove_prefix(bar + 1);
+    }
+    if (parts.size() != 4) {
+      damage.push_back(format("line {}: found {} parts, needed device | problem | candidate | time", number, parts.size()));
+      continue;
+    }
+    std::optional<Timing> timing = parse_timing(parts[3]);
+    if (!timing || parts[2].find('@') == std::string_view::npos || !is_plain(line) || parts[0].empty() || parts[1].empty()) {
+      damage.push_back(format("line {}: \"{}\" is not a candidate with its time in us", number,
+                              is_plain(line) ? line.substr(0, 120) : std::string_view("(unprintable)")));
+      continue;
+    }
+    entries_[Key(parts[0], parts[1], parts[2])] = *timing;
+  }
+  return damage;
+}
+
+TimingCache TimingCache::load(const Path& path) {
+  TimingCache cache;
+  if (!std::filesystem::exists(path)) return cache;
+  std::vector<std::string> damage = cache.merge_text(MappedFile(path).text());
+  for (size_t i = 0; i < damage.size() && i < 10; ++i)
+    log_warning("timing cache {}: {}; the line is skipped", path.string(), damage[i]);
+  if (damage.size() > 10) log_warning("timing cache {}: {} more damaged lines are skipped", path.string(), damage.size() - 10);
+  return cache;
+}
+
+std::string TimingCache::text() const {
+  std::string text = std::string(kFirstLine) + "\n";
+  for (const auto& [key, timing] : entries_) {
+    const auto& [device, problem, candidate] = key;
+    text += device + " | " + problem + " | " + candidate + " | " + print_timing(timing) + "\n";
+  }
+  return text;
+}
+
+void TimingCache::save(const Path& path) const { write_text_file(path, text()); }
+
+std::optional<Timing> TimingCache::find(std::string_view device, std::string_view problem, const Tactic& tactic,
+                                        std::string_view version) const {
+  auto found = entries_.find(Key(device, problem, candidate_text(tactic, version)));
+  if (found == entries_.end()) return std::nullopt;
+  return found->second;
+}
+
+void TimingCache::add(std::string_view device, std::string_view problem, const Tactic& tactic, std::string_view version,
+                      Timing timing) {
+  timing.microseconds = rounded_microseconds(timing.microseconds);
+  entries_[Key(device, problem, candidate_text(tactic, version))] = timing;
+}
+
+}  // namespace ingot

@@ -1,0 +1,192 @@
+// Every problem of tests/problems/*.txt, by every tactic of every source, for every CPU level that this machine has,
+// on one thread and on two, against the meaning of the op.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+
+#include "base/log.h"
+#include "tune/check.h"
+#include "tune/runner.h"
+
+namespace ingot {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kGuard = 256;
+constexpr std::byte kUnwritten{0xff};  // NaN in every float dtype, -1 in integers
+
+std::vector<fs::path> problem_files() {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(fs::path(INGOT_SOURCE_DIR) / "tests/problems"))
+    if (entry.path().extension() == ".txt") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<std::string> problem_lines(const fs::path& file) {
+  std::vector<std::string> lines;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty() && line[0] != '#') lines.push_back(line);
+  return lines;
+}
+
+std::vector<CpuLevel> levels() {
+  std::vector<CpuLevel> levels;
+  for (int level = 0; level <= static_cast<int>(cpu_features().level); ++level)
+    levels.push_back(static_cast<CpuLevel>(level));
+  return levels;
+}
+
+// Outputs, and inputs that are states, in memory of their own with a guarded end.
+class Trial {
+ public:
+  Trial(const Problem& problem, const Inputs& inputs, const CompiledTactic& tactic)
+      : problem_(problem), runner_(problem, tactic) {
+    for (size_t i = 0; i < problem.inputs.size(); ++i) {
+      const std::string& layout = tactic.input_layouts.at(i);
+      if (layout.empty()) continue;
+      packed_.push_back(packed(problem.inputs[i], inputs.data(i), layout));
+      runner_.bind(static_cast<int>(i), packed_.back().data());
+    }
+    for (size_t i = 0; i < problem.inputs.size(); ++i)
+      if (tactic.input_layouts[i].empty()) runner_.bind(static_cast<int>(i), inputs.data(i));
+    for (size_t o = 0; o < problem.outputs.size(); ++o) {
+      size_t bytes = static_cast<size_t>(problem.outputs[o].bytes());
+      AlignedBytes& memory = outputs_.emplace_back(bytes + kGuard);
+      std::memset(memory.data(), static_cast<int>(kUnwritten), memory.size());
+      int state = problem.op.aliased_input(static_cast<int>(o));
+      if (state >= 0) {
+        if (bytes > 0) std::memcpy(memory.data(), inputs.data(static_cast<size_t>(state)), bytes);
+        runner_.bind(state, memory.data());
+      }
+      runner_.bind(static_cast<int>(problem.inputs.size() + o), memory.data());
+    }
+  }
+
+  // What is wrong with the results, or nothing.
+  std::string check(const Expected& expected, ThreadPool& threads) {
+    runner_.run(threads);
+    std::vector<const void*> outputs;
+    for (size_t o = 0; o < outputs_.size(); ++o) {
+      outputs.push_back(outputs_[o].data());
+      for (size_t i = 0; i < kGuard; ++i)
+        if (outputs_[o].data()[outputs_[o].size() - 1 - i] != kUnwritten) return format("writes past output {}", o);
+    }
+    CheckResult result = expected.compare(outputs);
+    return result.ok ? "" : format("{} (error {:.3g} of what is allowed)", result.where, result.worst);
+  }
+
+ private:
+  const Problem& problem_;
+  TacticRunner runner_;
+  std::vector<AlignedBytes> packed_, outputs_;
+};
+
+// A problem, its inputs and its results, made once for all tactics.
+struct Case {
+  explicit Case(Problem problem_)
+      : problem(std::move(problem_)),
+        inputs(make_inputs(problem, 1)),
+        untouched(inputs),
+        strict(problem, inputs, CheckMode::kFull, DType::kF32) {
+    if (compute_dtype(problem) != DType::kF32)
+      rounding.emplace(problem, inputs, CheckMode::kFull, compute_dtype(problem));
+  }
+  // Below avx512 no instruction works on bf16, so there is no reason to round operands.
+  const Expected& expected(CpuLevel level) const { return rounding && level >= CpuLevel::kAvx512 ? *rounding : strict; }
+  bool inputs_changed() const {
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (problem.inputs[i].bytes() > 0 &&
+          std::memcmp(inputs.data(i), untouched.data(i), static_cast<size_t>(problem.inputs[i].bytes())) != 0)
+        return true;
+    return false;
+  }
+
+  Problem problem;
+  Inputs inputs, untouched;
+  Expected strict;
+  std::optional<Expected> rounding;
+};
+
+class Conformance : public testing::TestWithParam<fs::path> {
+ protected:
+  // Runs every tactic for `level`; says whether there was one.
+  bool run_level(const Case& full, const Case* fewer, CpuLevel level) {
+    bool accepted = false;
+    Target target = parse_target(format("cpu:{}", enum_names(level)[static_cast<size_t>(level)]), 2);
+    for (const TacticSource* source : tactic_list()) {
+      auto offered = source->enumerate(full.problem, target);
+      if (const Unsupported* refusal = std::get_if<Unsupported>(&offered)) {
+        log_debug("{} | {}: {}", full.problem.key(), source->name(), refusal->reason);
+        continue;
+      }
+      accepted = true;
+      for (const std::string& config : std::get<0>(offered)) {
+        SCOPED_TRACE(format("{} {} for {}", source->name(), config, target.text()));
+        CompiledTactic tactic = source->compile(full.problem, config, target);
+        run_tactic(full, tactic, level);
+        // Programs serve a range of rows: what was compiled for many runs on fewer.
+        if (fewer) run_tactic(*fewer, tactic, level);
+      }
+    }
+    return accepted;
+  }
+
+  void run_tactic(const Case& c, const CompiledTactic& tactic, CpuLevel level) {
+    for (ThreadPool* threads : {&one_, &two_}) {
+      ++runs_;
+      std::string wrong = Trial(c.problem, c.inputs, tactic).check(c.expected(level), *threads);
+      EXPECT_EQ(wrong, "") << c.problem.key() << " on " << threads->size() << " threads";
+    }
+  }
+
+  ThreadPool one_{1}, two_{2};
+  int64_t runs_ = 0;
+};
+
+TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) {
+  if (tactic_list().empty()) GTEST_SKIP() << "there are no tactic sources";
+  for (const std::string& line : problem_lines(GetParam())) {
+    SCOPED_TRACE(line);
+    Case full(parse_problem(line));
+    int64_t rows = full.problem.outputs[0].rank() > 0 ? full.problem.outputs[0].shape[0].constant() : 0;
+    std::optional<Problem> fewer_rows = rows > 1 ? with_rows(full.problem, (rows + 1) / 2) : std::nullopt;
+    std::unique_ptr<Case> fewer = fewer_rows ? std::make_unique<Case>(*fewer_rows) : nullptr;
+    for (CpuLevel level : levels())
+      EXPECT_TRUE(run_level(full, fewer.get(), level)) << "no source accepts this for cpu:" << enum_name(level);
+    EXPECT_FALSE(full.inputs_changed()) << "a kernel wrote to its inputs";
+  }
+  RecordProperty("runs", std::to_string(runs_));
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problem_files()),
+                         [](const auto& info) { return info.param.stem().string(); });
+
+// The problem texts are what keys print, each once, and make_inputs serves all of them.
+TEST(Problems, AreWrittenAsTheirKeys) {
+  std::set<std::string> seen;
+  for (const fs::path& file : problem_files()) {
+    for (const std::string& line : problem_lines(file)) {
+      SCOPED_TRACE(file.filename().string());
+      EXPECT_EQ(parse_problem(line).key(), line);
+      EXPECT_TRUE(seen.insert(line).second) << line << " is there twice";
+    }
+  }
+  EXPECT_GT(seen.size(), 100u);
+}
+
+TEST(Problems, CoverEveryOp) {
+  std::set<std::string> ops;
+  for (const fs::path& file : problem_files())
+    for (const std::string& line : problem_lines(file)) ops.insert(line.substr(0, line.find(' ')));
+  for (const OpEntry& entry : op_list()) EXPECT_TRUE(ops.contains(std::string(entry.name))) << entry.name;
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,227 @@
+// Every form, layout and tile of the CPU matmul kernels against the op's own meaning, at sizes with all kinds of rests.
+#include "kernels/cpu/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "base/fields.h"
+#include "device/target.h"
+#include "kernels/weight_layout.h"
+
+namespace ingot {
+namespace {
+
+struct Size {
+  int64_t rows, n, k;
+};
+
+std::vector<float> random_floats(int64_t count, uint64_t seed) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(engine);
+  return values;
+}
+
+struct Case {
+  Matmul op;
+  Size size;
+  DType dtype;
+  std::vector<float> x, bias, residual;
+  std::vector<std::byte> w;
+
+  Case(Matmul op_, Size size_, DType dtype_) : op(op_), size(size_), dtype(dtype_) {
+    x = random_floats(size.rows * size.k, 1);
+    bias = random_floats(size.n, 3);
+    residual = random_floats(size.rows * size.n, 4);
+    std::vector<float> weights = random_floats(size.n * size.k, 2);
+    w.resize(weights.size() * static_cast<size_t>(size_of(dtype)));
+    convert(DType::kF32, weights.data(), dtype, w.data(), static_cast<int64_t>(weights.size()));
+  }
+
+  TensorType weight_type() const { return {dtype, {size.n, size.k}, ""}; }
+
+  std::vector<std::byte> packed(const std::string& name) const {
+    if (name.empty()) return w;
+    const WeightLayout* layout = find_weight_layout(name);
+    if (!layout || !layout->accepts(weight_type())) throw std::runtime_error("no layout " + name);
+    std::vector<std::byte> out(static_cast<size_t>(layout->packed_bytes(weight_type())));
+    int64_t blocks = (size.n + layout->rows_per_block - 1) / layout->rows_per_block;
+    int64_t row_bytes = size.k * size_of(dtype);
+    std::byte* place = out.data();
+    for (int64_t block = 0; block < blocks; ++block, place += out.size() / static_cast<size_t>(blocks)) {
+      int64_t row = block * layout->rows_per_block;
+      layout->pack(dtype, w.data() + row * row_bytes, std::min(layout->rows_per_block, size.n - row), size.k, place);
+    }
+    return out;
+  }
+
+  std::vector<float> run(const std::string& kernel, const MatmulTiling& tiling, int threads) const {
+    MatmulParameters parameters;
+    static_cast<Matmul&>(parameters) = op;
+    static_cast<MatmulTiling&>(parameters) = tiling;
+    std::unique_ptr<Kernel> made = make_kernel(kernel, print_fields(parameters));
+    std::vector<std::byte> weights = packed(tiling.layout);
+    std::vector<float> y(static_cast<size_t>(size.rows * size.n), NAN);
+    std::vector<Argument> arguments = {
+        {const_cast<float*>(x.data()), DType::kF32, 2, {size.rows, size.k}},
+        {weights.data(), dtype, 2, {size.n, size.k}},
+    };
+    if (op.bias) arguments.push_back({const_cast<float*>(bias.data()), DType::kF32, 1, {size.n}});
+    if (op.residual) arguments.push_back({const_cast<float*>(residual.data()), DType::kF32, 2, {size.rows, size.n}});
+    arguments.push_back({y.data(), DType::kF32, 2, {size.rows, size.n}});
+    int64_t scratch_bytes = matmul_scratch_bytes(tiling, size.rows, size.k);
+    std::vector<std::byte> scratch(static_cast<size_t>(scratch_bytes) + 64);
+    auto aligned = (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64;
+    ThreadPool pool(threads);
+    made->run({arguments, reinterpret_cast<std::byte*>(aligned), &pool});
+    return y;
+  }
+
+  // Σ|a b| of one output element.
+  double magnitude(int64_t row, int64_t column) const {
+    double sum = 0;
+    for (int64_t k = 0; k < size.k; ++k)
+      sum += std::abs(x[static_cast<size_t>(row * size.k + k)] * load_element(dtype, w.data(), column * size.k + k));
+    return sum;
+  }
+
+  double expected(int64_t index) const {
+    TensorType x_type{DType::kF32, {size.rows, size.k}, ""}, y_type{DType::kF32, {size.rows, size.n}, ""};
+    std::vector<TensorView> views = {{x_type, x.data()}, {weight_type(), w.data()}};
+    if (op.bias) views.push_back({{DType::kF32, {size.n}, ""}, bias.data()});
+    if (op.residual) views.push_back({y_type, residual.data()});
+    return op.evaluate_at(views, 0, index);
+  }
+
+  // f32 sums of k products: 4 ε √k Σ|a b|. x rounded to bf16 adds errors of 2⁻⁹ to each product: 2⁻⁶ Σ|a b| / √k is
+  // about six times their standard deviation. Activation functions have slopes up to 1.2 and errors of a few ε of their
+  // own.
+  void check(const std::string& kernel, const MatmulTiling& tiling, int threads = 2, bool rounds_x = false) const {
+    SCOPED_TRACE(
+        format("{} {} {}x{}x{} {}", kernel, print_fields(tiling), size.rows, size.n, size.k, enum_name(dtype)));
+    std::vector<float> y = run(kernel, tiling, threads);
+    int64_t count = size.rows * size.n, step = std::max<int64_t>(1, count / 700);
+    double root = std::sqrt(static_cast<double>(size.k));
+    for (int64_t i = 0; i < count; i += i < 64 || count - i < 64 ? 1 : step) {
+      double sum = magnitude(i / size.n, i % size.n) + 3, want = expected(i);
+      double bound = 0x1p-24 * (4 * root + 16) * sum + (rounds_x ? 0x1p-6 * sum / root : 0);
+      ASSERT_NEAR(y[static_cast<size_t>(i)], want, bound) << "row " << i / size.n << ", column " << i % size.n;
+    }
+  }
+};
+
+struct Isa {
+  std::string kernel;
+  CpuLevel level;
+  std::vector<std::pair<int64_t, int64_t>> tiles;
+};
+
+const std::vector<Isa>& isas() {
+  static const std::vector<Isa> list = {
+      {"cpu.matmul_portable", CpuLevel::kPortable, {{3, 16}, {2, 16}}},
+      {"cpu.matmul_avx2", CpuLevel::kAvx2, {{6, 16}, {4, 16}}},
+      {"cpu.matmul_avx512", CpuLevel::kAvx512, {{14, 32}, {9, 48}, {5, 32}}},
+  };
+  return list;
+}
+
+class MatmulKernels : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (cpu_features().level < GetParam().level) GTEST_SKIP() << "needs " << enum_name(GetParam().level);
+  }
+  // A gemm tiling of the first tile.
+  MatmulTiling gemm(const std::string& layout, int64_t k_block) const {
+    auto [rows, columns] = GetParam().tiles[0];
+    return {.form = MatmulForm::kGemm, .layout = layout, .rows = rows, .columns = columns, .k_block = k_block};
+  }
+};
+
+const std::vector<std::string> kLayouts = {"", "panel_16", "panel_32"};
+const std::vector<DType> kDTypes = {DType::kBF16, DType::kF16, DType::kF32};
+
+TEST_P(MatmulKernels, StreamAnyNumberOfRows) {
+  for (DType dtype : kDTypes)
+    for (const std::string& layout : kLayouts)
+      for (int64_t rows = 1; rows <= 18; ++rows)
+        Case({}, {rows, 70, 131}, dtype).check(GetParam().kernel, {.layout = layout});
+}
+
+TEST_P(MatmulKernels, StreamOddSizes) {
+  for (DType dtype : kDTypes)
+    for (const std::string& layout : kLayouts)
+      for (Size size :
+           {Size{1, 1, 1}, Size{2, 3, 2}, Size{3, 17, 7}, Size{1, 33, 64}, Size{5, 48, 1000}, Size{1, 100, 33}})
+        Case({}, size, dtype).check(GetParam().kernel, {.layout = layout});
+}
+
+TEST_P(MatmulKernels, MultiplyTiles) {
+  for (DType dtype : kDTypes)
+    for (const std::string& layout : kLayouts)
+      for (auto [rows, columns] : GetParam().tiles) {
+        if (layout == "panel_32" && columns % 32 != 0) continue;
+        MatmulTiling tiling{
+            .form = MatmulForm::kGemm, .layout = layout, .rows = rows, .columns = columns, .k_block = 64};
+        for (Size size : {Size{1, 1, 1}, Size{15, 65, 129}, Size{29, 100, 64}, Size{64, 31, 70}, Size{7, 300, 200}})
+          Case({}, size, dtype).check(GetParam().kernel, tiling);
+      }
+}
+
+TEST_P(MatmulKernels, CutManyRowsIntoBlocks) {
+  Case many({.bias = true, .residual = true}, {kMatmulRowBlock * 2 + 37, 48, 160}, DType::kBF16);
+  many.check(GetParam().kernel, gemm("panel_16", 128));
+  many.check(GetParam().kernel, gemm("", 96));
+  many.check(GetParam().kernel, {.layout = "panel_32"});
+  many.check(GetParam().kernel, {});
+}
+
+TEST_P(MatmulKernels, ApplyEveryEpilogue) {
+  for (size_t function = 0; function < enum_names(ActivationFunction{}).size(); ++function)
+    for (int flags = 0; flags < 4; ++flags) {
+      auto chosen = static_cast<ActivationFunction>(function);
+      Case c({.bias = (flags & 1) != 0, .function = chosen, .residual = (flags & 2) != 0}, {9, 53, 37}, DType::kBF16);
+      SCOPED_TRACE(print_fields(c.op));
+      c.check(GetParam().kernel, gemm("", 32));
+      c.check(GetParam().kernel, {});
+      c.check(GetParam().kernel, {.layout = "panel_16"});
+    }
+}
+
+TEST_P(MatmulKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
+  Case c({}, {40, 530, 300}, DType::kBF16);
+  for (const char* layout : {"", "panel_16"})
+    for (const MatmulTiling& tiling : {MatmulTiling{.layout = layout}, gemm(layout, 96)}) {
+      std::vector<float> one = c.run(GetParam().kernel, tiling, 1);
+      for (int threads : {2, 3, 7}) EXPECT_EQ(one, c.run(GetParam().kernel, tiling, threads));
+    }
+}
+
+TEST_P(MatmulKernels, GiveARowTheSameResultInAnyCompany) {
+  Case all({}, {25, 64, 512}, DType::kBF16);
+  for (const char* layout : {"", "panel_16"})
+    for (const MatmulTiling& tiling : {MatmulTiling{.layout = layout}, gemm(layout, 128)}) {
+      std::vector<float> together = all.run(GetParam().kernel, tiling, 2);
+      for (int64_t first : {int64_t{1}, int64_t{2}, int64_t{9}}) {
+        Case some = all;
+        some.size.rows = first;
+        std::vector<float> alone = some.run(GetParam().kernel, tiling, 2);
+        for (size_t i = 0; i < alone.size(); ++i) ASSERT_NEAR(alone[i], together[i], 1e-5 * std::sqrt(512));
+      }
+    }
+}
+
+TEST_P(MatmulKernels, RefuseTilesTheyDoNotHave) {
+  for (const char* text : {"{form = gemm, rows = 99, columns = 32, k_block = 64}", "{form = gemm}", "{layout = odd}",
+                           "{form = gemm, rows = 2, columns = 16, k_block = 48}", "{depth = 3}",
+                           "{form = gemm, rows = 2, columns = 32, k_block = 4096}"})
+    EXPECT_THROW(make_kernel(GetParam().kernel, text), Error) << text;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MatmulKernels, testing::ValuesIn(isas()),
+                         [](const auto& info) { return info.param.kernel.substr(4); });
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,76 @@
+#include "tune/timing_cache.h"
+
+#include <gtest/gtest.h>
+
+namespace ingot {
+namespace {
+
+const Tactic kTactic{"cpu.matmul_avx2", "layout=panel_16 tile=6x16"};
+
+TEST(TimingCache, KeepsThreeDigits) {
+  EXPECT_EQ(rounded_microseconds(14.2345), 14.2);
+  EXPECT_EQ(rounded_microseconds(123456), 123000);
+  EXPECT_EQ(rounded_microseconds(0.0123456), 0.0123);
+}
+
+TEST(TimingCache, TextReadsBackEqual) {
+  TimingCache cache;
+  cache.add("Xeon/avx2/2 threads", "matmul f32[1, 8] bf16[16, 8]", kTactic, "5f2c91", {14.2345, false});
+  cache.add("Xeon/avx2/2 threads", "matmul f32[2, 8] bf16[16, 8] {bias = true}", kTactic, "5f2c91", {281.9, true});
+  cache.add("Xeon/avx2/2 threads", "add f32[2, 8] f32[2, 8]", {"cpu.add", ""}, "1", {3, false});
+  TimingCache again;
+  EXPECT_TRUE(again.merge_text(cache.text()).empty());
+  EXPECT_EQ(again, cache);
+  EXPECT_EQ(again.text(), cache.text());
+}
+
+TEST(TimingCache, EntriesAreValidOneByOne) {
+  TimingCache cache;
+  cache.add("here", "p", kTactic, "1", {10, false});
+  EXPECT_TRUE(cache.find("here", "p", kTactic, "1"));
+  EXPECT_FALSE(cache.find("there", "p", kTactic, "1"));
+  EXPECT_FALSE(cache.find("here", "q", kTactic, "1"));
+  EXPECT_FALSE(cache.find("here", "p", kTactic, "2"));
+  EXPECT_FALSE(cache.find("here", "p", Tactic{"cpu.matmul_avx2", "other"}, "1"));
+}
+
+TEST(TimingCache, DamagedLinesAreReportedAndSkipped) {
+  TimingCache cache;
+  std::string text =
+      "# ingot timing cache 1\n"
+      "here | p | a@1 x | 10us\n"
+      "garbage\n"
+      "here | p | a@1 | tenus\n"
+      "here | p | a@1 | -3us\n"
+      "here | p | a@1 | nanus\n"
+      "here | p | a@1 | 10us | more\n"
+      "here | p | no version | 10us\n"
+      " | p | a@1 | 10us\n"
+      "\x01\x02 | p | a@1 | 10us\n"
+      "\n"
+      "here | q | b@2 | >281us";
+  std::vector<std::string> damage = cache.merge_text(text);
+  ASSERT_EQ(damage.size(), 8u);
+  EXPECT_NE(damage[0].find("line 3"), std::string::npos);
+  EXPECT_EQ(cache.size(), 2u);
+  auto dropped = cache.find("here", "q", {"b", ""}, "2");
+  ASSERT_TRUE(dropped);
+  EXPECT_TRUE(dropped->dropped);
+}
+
+TEST(TimingCache, MergesAndSaves) {
+  Path path = std::filesystem::path(testing::TempDir()) / "ingot_timings.txt";
+  TimingCache a, b;
+  a.add("here", "p", kTactic, "1", {10, false});
+  b.add("here", "p", kTactic, "1", {20, false});
+  b.add("here", "q", kTactic, "1", {30, false});
+  a.save(path);
+  TimingCache merged = TimingCache::load(path);
+  merged.merge_text(b.text());
+  EXPECT_EQ(merged, b);
+  EXPECT_EQ(TimingCache::load(path.string() + ".missing").size(), 0u);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace ingot

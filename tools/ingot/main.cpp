@@ -1,0 +1,255 @@
+// The command line: flags into the structs of verbs.h, errors into exit codes.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "arguments.h"
+#include "verbs.h"
+
+namespace ingot::cli {
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 ok, 1 run-time error, 2 usage, 3 does not fit, 4 incompatible engine or cache, 5 accuracy limit "
+    "missed, 6 unsupported model, 7 verification failed, 130 interrupted.";
+
+// An option whose number may be written 8k, 4GiB or 1M.
+template <class T>
+CLI::Option* add_number(CLI::App* app, const std::string& name, T& value, const std::string& help) {
+  return app->add_option_function<std::string>(
+                name, [&value, name](const std::string& text) { value = static_cast<T>(parse_size(text, name)); }, help)
+      ->type_name("N")
+      ->take_last();
+}
+
+CLI::Option* add_text(CLI::App* app, const std::string& name, std::string& value, const std::string& help) {
+  return app->add_option(name, value, help)->take_last();
+}
+
+void add_numbers(CLI::App* app, const std::string& name, std::vector<int64_t>& values, const std::string& help) {
+  app->add_option_function<std::string>(
+         name, [&values, name](const std::string& text) { values = parse_sizes(text, name); }, help)
+      ->type_name("N,N,…")
+      ->take_last();
+}
+
+void add_shared(CLI::App* app, Shared& shared) {
+  app->add_flag("--json", shared.json, "Print the result as JSON");
+  app->add_option("--progress", shared.progress, "auto, bar, plain, json or none")->take_last()->capture_default_str();
+}
+
+void add_build_flags(CLI::App* app, BuildConfig& c) {
+  app->option_defaults()->group("Limits");
+  add_number(app, "--max-batch-size", c.max_batch_size, "Sequences in one step (16)");
+  add_number(app, "--max-seq-len", c.max_seq_len, "Tokens of prompt and answer together (what the model was made for)");
+  add_number(app, "--max-input-len", c.max_input_len, "Tokens of a prompt (max-seq-len)");
+  add_number(app, "--max-num-tokens", c.max_num_tokens, "Tokens of one step, prefill chunks and decodes together (1024)");
+  add_number(app, "--max-beam-width", c.max_beam_width, "Beams (1)");
+  add_number(app, "--tokens-per-block", c.tokens_per_block, "Positions in a page of the KV cache (32)");
+  app->add_flag("--gather-context-logits", c.gather_context_logits, "One step may give the logits of all its tokens");
+  add_text(app, "--kv-cache-type", c.kv_cache_type, "paged");
+  app->option_defaults()->group("Target");
+  add_text(app, "--target", c.target, "cpu (this machine's best), cpu:portable, cpu:avx2, cpu:avx512 or cpu:amx");
+  add_text(app, "--dtype", c.dtype, "float32, float16 or bfloat16 (the checkpoint's)");
+  add_number(app, "--threads", c.threads, "Threads the engine is tuned for (all usable)");
+  app->option_defaults()->group("Tuning");
+  for (int level = 0; level <= 5; ++level)
+    app->add_flag_callback("-O" + std::to_string(level), [&c, level] { c.opt_level = level; },
+                           level == 0   ? "Do not measure, take the best guess"
+                           : level == 3 ? "The default"
+                           : level == 5 ? "Measure most carefully"
+                                        : "");
+  add_number(app, "--opt-level", c.opt_level, "The same as -ON");
+  add_text(app, "--timing-cache", c.timing_cache, "File with measured times, read and extended");
+  app->add_flag("--frozen", c.frozen, "Fail when the timing cache lacks a time");
+  add_text(app, "--tactic-sources", c.tactic_sources, "Use only +NAME, or leave out -NAME; comma separated");
+  app->add_option("--disable", c.disable, "Leave out these passes")->delimiter(',');
+  app->add_flag("--strict", c.strict, "Fail instead of changing a setting");
+  app->option_defaults()->group("Options");
+}
+
+void add_sampling_flags(CLI::App* app, SamplingParams& s) {
+  app->option_defaults()->group("Sampling");
+  app->add_option("--temperature", s.temperature, "0 takes the likeliest token (0)");
+  add_number(app, "--top-k", s.top_k, "Keep the K likeliest tokens (0: all)");
+  app->add_option("--top-p", s.top_p, "Keep the likeliest tokens that hold this share of probability (1)");
+  app->add_option("--min-p", s.min_p, "Keep tokens at least this likely beside the likeliest (0)");
+  app->add_option("--repetition-penalty", s.repetition_penalty, "Divide the scores of tokens that stand already (1)");
+  app->add_option("--presence-penalty", s.presence_penalty, "Subtract from the scores of generated tokens (0)");
+  app->add_option("--frequency-penalty", s.frequency_penalty, "Subtract for each time a token was generated (0)");
+  add_number(app, "--seed", s.seed, "The same seed gives the same tokens (0)");
+  add_number(app, "-n,--max-tokens", s.max_tokens, "New tokens at most (128)");
+  add_number(app, "--min-tokens", s.min_tokens, "New tokens at least (0)");
+  add_number(app, "--logprobs", s.logprobs, "Report log-probabilities of the N likeliest tokens (0)");
+  app->add_option("--stop", s.stop, "Stop before this text; may be repeated");
+  app->add_option("--stop-id", s.stop_ids, "Stop at this token id; may be repeated");
+  app->add_flag("--ignore-eos", s.ignore_eos, "Do not stop at the end-of-text token");
+  app->option_defaults()->group("Options");
+}
+
+// Every verb declares its flags and what to do with them.
+class CommandLine {
+ public:
+  CommandLine() : app_("Compiles language models into engines and runs them.", "ingot") {
+    app_.footer(kFooter);
+    app_.require_subcommand(1);
+    app_.set_version_flag("--version", "ingot 0.1.0");
+    app_.add_flag("-v,--verbose", verbose_, "Say what is decided and why; twice for every refusal");
+    app_.add_option_function<std::string>("--cpu-mask", [](const std::string& level) { mask_cpu(level); },
+                                          "Pretend that the CPU has no more than avx512, avx2 or portable");
+    app_.fallthrough();
+    build(), estimate(), run_verb(), bench(), eval(), verify(), inspect(), tokens(), devices();
+  }
+
+  int run(std::vector<std::string> arguments) {
+    std::reverse(arguments.begin(), arguments.end());
+    try {
+      app_.parse(arguments);
+    } catch (const CLI::ParseError& error) {
+      int code = app_.exit(error);
+      return code == 0 ? 0 : 2;
+    }
+    set_verbosity(static_cast<int>(verbose_));
+    return action_();
+  }
+
+ private:
+  CLI::App* verb(const std::string& name, const std::string& what, std::function<int()> action) {
+    CLI::App* app = app_.add_subcommand(name, what);
+    app->footer(kFooter);
+    app->callback([this, action] { action_ = action; });
+    return app;
+  }
+
+  void build() {
+    CLI::App* app = verb("build", "Compile a checkpoint into an engine", [this] { return cli::run(build_); });
+    app->add_option("model", build_.model, "Hugging Face directory, or a config.json with --random-weights")->required();
+    add_text(app, "-o,--output-dir,--output", build_.output, "Directory of the engine");
+    app->add_flag("--random-weights", build_.random_weights, "Draw the weights at random: for measuring speed");
+    add_number(app, "--seed", build_.seed, "Seed of the random weights (0)");
+    app->add_flag("--dry-run", build_.dry_run, "Decide everything, write nothing");
+    add_number(app, "--max-host-mem", build_.max_host_mem, "Fail beyond this much anonymous memory, for example 4GiB");
+    add_shared(app, build_.shared);
+    add_build_flags(app, build_.config);
+  }
+
+  void estimate() {
+    CLI::App* app = verb("estimate", "Memory, what fits and how fast, from headers alone", [this] { return cli::run(estimate_); });
+    app->add_option("model", estimate_.model, "Hugging Face directory or a lone config.json")->required();
+    add_number(app, "--memory", estimate_.memory, "Memory to fit into, for example 16GiB (what is available)");
+    add_shared(app, estimate_.shared);
+    add_build_flags(app, estimate_.config);
+  }
+
+  void add_source(CLI::App* app, EngineSource& source) {
+    app->add_option("engine", source.path, "Engine directory, or a model, which is built into the cache first")->required();
+    add_text(app, "--dtype", source.config.dtype, "For a model: float32, float16 or bfloat16");
+    add_text(app, "--target", source.config.target, "For a model: cpu, cpu:avx2, cpu:avx512, cpu:amx");
+  }
+
+  void run_verb() {
+    CLI::App* app = verb("run", "Generate text", [this] { return cli::run(run_); });
+    add_source(app, run_.source);
+    app->add_option("prompt", run_.prompt, "The prompt; without it, standard input")->each([this](const std::string&) {
+      run_.prompt_given = true;
+    });
+    add_number(app, "--threads", run_.session.threads, "Threads (what the engine was tuned for)");
+    add_number(app, "--kv-cache-memory", run_.session.kv_cache_memory, "Memory for the KV cache, for example 2GiB");
+    add_shared(app, run_.shared);
+    add_sampling_flags(app, run_.sampling);
+  }
+
+  void bench() {
+    CLI::App* app = verb("bench", "Measure prefill and decode against this machine's ceilings", [this] { return cli::run(bench_); });
+    add_source(app, bench_.source);
+    add_numbers(app, "--prompt-tokens", bench_.options.prompt_tokens, "Prompt lengths (512)");
+    add_numbers(app, "--new-tokens", bench_.options.new_tokens, "Generated tokens (64)");
+    add_numbers(app, "--batch-size", bench_.options.batch_sizes, "Sequences (1)");
+    add_number(app, "--threads", bench_.options.threads, "Threads (what the engine was tuned for)");
+    add_number(app, "--repetitions", bench_.options.repetitions, "Turns of workload and ceilings (5)");
+    app->add_option("-o,--output", bench_.output, "md, json or csv")->check(CLI::IsMember({"md", "json", "csv"}));
+    app->add_option("--progress", bench_.source.progress, "auto, bar, plain, json or none");
+  }
+
+  void eval() {
+    CLI::App* group = app_.add_subcommand("eval", "Quality of an engine");
+    group->require_subcommand(1);
+    CLI::App* app = group->add_subcommand("perplexity", "Perplexity on a text");
+    app->callback([this] { action_ = [this] { return cli::run(perplexity_); }; });
+    add_source(app, perplexity_.source);
+    app->add_option("--text", perplexity_.text, "Text file")->required();
+    add_number(app, "--window", perplexity_.window, "Tokens of a window (1024)");
+    add_number(app, "--threads", perplexity_.threads, "Threads (what the engine was tuned for)");
+    add_shared(app, perplexity_.shared);
+  }
+
+  void verify() {
+    CLI::App* app = verb("verify", "Compare logits with a reference", [this] { return cli::run(verify_); });
+    add_source(app, verify_.source);
+    app->add_option("--reference", verify_.reference, "Safetensors file with input_ids and logits")->required();
+    app->add_option("--tolerance", verify_.tolerance, "Relative error (1e-4 in float32, else 3e-2)");
+    add_number(app, "--threads", verify_.threads, "Threads (what the engine was tuned for)");
+    add_shared(app, verify_.shared);
+  }
+
+  void inspect() {
+    CLI::App* app = verb("inspect", "What an engine, checkpoint or timing cache holds", [this] { return cli::run(inspect_); });
+    app->add_option("path", inspect_.path, "Engine, checkpoint or timing cache")->required();
+    app->add_flag("--layers", inspect_.options.layers, "Every step of the smallest program");
+    app->add_flag("--tactics", inspect_.options.tactics, "What solves each problem");
+    app->add_flag("--memory", inspect_.options.memory, "Weights, states and arenas");
+    app->add_flag("--graph", inspect_.options.graph, "The network of a checkpoint as text");
+    add_shared(app, inspect_.shared);
+  }
+
+  void tokens() {
+    CLI::App* tokenize = verb("tokenize", "Text to token ids", [this] { return run_tokenize(tokenize_); });
+    tokenize->add_option("model", tokenize_.model, "Directory with a tokenizer.json")->required();
+    tokenize->add_flag("--json", tokenize_.shared.json, "Read and write JSON lines");
+    CLI::App* detokenize = verb("detokenize", "Token ids to text", [this] { return run_detokenize(tokenize_); });
+    detokenize->add_option("model", tokenize_.model, "Directory with a tokenizer.json")->required();
+    detokenize->add_flag("--json", tokenize_.shared.json, "Read and write JSON lines");
+  }
+
+  void devices() {
+    CLI::App* app = verb("devices", "CPUs, instruction sets, GPUs and libraries found", [this] { return run_devices(devices_); });
+    app->add_flag("--json", devices_.json, "Print the result as JSON");
+  }
+
+  CLI::App app_;
+  int64_t verbose_ = 0;
+  std::function<int()> action_;
+  BuildCommand build_;
+  EstimateCommand estimate_;
+  RunCommand run_;
+  BenchCommand bench_;
+  PerplexityCommand perplexity_;
+  VerifyCommand verify_;
+  InspectCommand inspect_;
+  TokenizeCommand tokenize_;
+  Shared devices_;
+};
+
+int guarded(const std::function<int()>& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    std::fprintf(stderr, "ingot: %s\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "ingot: out of memory\n");
+    return static_cast<int>(ErrorCode::kDoesNotFit);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ingot: %s\n", error.what());
+    return static_cast<int>(ErrorCode::kRuntime);
+  }
+}
+
+}  // namespace
+}  // namespace ingot::cli
+
+int main(int argc, char** argv) {
+  using namespace ingot::cli;
+  return guarded([&] { return CommandLine().run(normalized_arguments({argv + 1, argv + argc})); });
+}

@@ -1,0 +1,41 @@
+#include "output.h"
+
+namespace ingot::cli {
+
+ProgressCallback ProgressBar::callback() {
+  return [this](std::string_view phase, double done) {
+    constexpr double kUnits = 1000;
+    if (phase != phase_) {
+      phase_ = phase;
+      shown_ = 0;
+      progress_->begin(phase, static_cast<uint64_t>(kUnits));
+    }
+    uint64_t now = static_cast<uint64_t>(done * kUnits);
+    if (now > shown_) progress_->advance(now - shown_), shown_ = now;
+  };
+}
+
+Json to_json(const BuildReport& report) {
+  Json json = Json::object(), seconds = Json::object(), overrides = Json::array();
+  for (const auto& [phase, value] : report.seconds) seconds.set(phase, value);
+  for (const Override& o : report.overrides) {
+    Json entry = Json::object();
+    entry.set("setting", o.setting);
+    entry.set("asked", o.asked);
+    entry.set("used", o.used);
+    entry.set("reason", o.reason);
+    overrides.push(entry);
+  }
+  json.set("engine_dir", report.engine_dir);
+  json.set("seconds", seconds);
+  json.set("peak_host_bytes", report.peak_host_bytes);
+  json.set("engine_bytes", report.engine_bytes);
+  json.set("content_hash", report.content_hash);
+  json.set("problems", report.problems);
+  json.set("cache_hits", report.cache_hits);
+  json.set("measured", report.measured);
+  json.set("overrides", overrides);
+  return json;
+}
+
+}  // namespace ingot::cli
