@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "inspect/ceilings.h"
 

@@ -1,7 +1,8 @@
 # One static library per folder of src/, linked as the floors of docs/architecture.md allow.
 # File suffixes choose instruction sets: x_avx2.cpp, x_avx512.cpp, x_amx.cpp.
 set(INGOT_FLAGS_AVX2 -mavx2 -mfma -mbmi -mbmi2 -mf16c -maes -mpclmul)
-set(INGOT_FLAGS_AVX512 -march=x86-64-v4 -maes -mpclmul -mavx512vnni -mavx512bf16)
+# g++ 12 warns of its own intrinsics headers: -Wno-maybe-uninitialized.
+set(INGOT_FLAGS_AVX512 -Wno-maybe-uninitialized -Wno-uninitialized -march=x86-64-v4 -maes -mpclmul -mavx512vnni -mavx512bf16)
 set(INGOT_FLAGS_AMX ${INGOT_FLAGS_AVX512} -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(ingot_folder name)

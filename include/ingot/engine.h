@@ -17,6 +17,10 @@ struct EngineOptions {
 
 // An engine, loaded and validated: immutable, cheap to copy, shared between sessions and threads. Its weights stay in
 // the mapped file.
+class Engine;
+class PretrainedModel;
+Engine build(const PretrainedModel& model, const BuildConfig& config);
+
 class Engine {
  public:
   // A directory that a build wrote. Throws an Error with kIncompatible when the engine is damaged, of another format
@@ -39,6 +43,7 @@ class Engine {
   const std::shared_ptr<const Impl>& impl() const { return impl_; }
 
  private:
+  friend Engine build(const PretrainedModel& model, const BuildConfig& config);
   std::shared_ptr<const Impl> impl_;
 };
 

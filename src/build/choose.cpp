@@ -9,7 +9,8 @@ namespace ingot {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// A second copy of a weight must make its users this much faster.
+// Second copies of weights must make the weighted step this much faster. Weights with the same problems (those of every
+// layer) are judged together, for alone each is a small part of a step.
 constexpr double kSecondCopyGain = 0.03;
 
 using Layouts = std::vector<std::string>;   // of the weights of one set
@@ -50,7 +51,9 @@ class Chooser {
   Choice run() {
     choice_.programs.assign(programs_.size(), TacticTable(network_.nodes().size(), nullptr));
     collect();
-    for (auto& [weights, set] : sets_) decide(weights, set);
+    std::map<std::vector<const ProblemTimings*>, int64_t> alike;
+    for (auto& [weights, set] : sets_) ++alike[problems_of(set)];
+    for (auto& [weights, set] : sets_) decide(weights, set, alike[problems_of(set)]);
     return std::move(choice_);
   }
 
@@ -82,8 +85,21 @@ class Chooser {
   // The share of a step's time that a use takes, weighted: generating one token at a time counts most, then the largest
   // step, which is a long prefill.
   double cost(const Use& use, const TimedTactic* tactic) const {
-    double weight = use.program == 0 ? 4 : use.program + 1 == programs_.size() ? 2 : 1;
-    return weight * time_of(tactic) / step_time_[use.program];
+    return program_weight(use.program) * time_of(tactic) / step_time_[use.program];
+  }
+
+  double program_weight(size_t program) const { return program == 0 ? 4 : program + 1 == programs_.size() ? 2 : 1; }
+
+  double step_cost() const {
+    double total = 0;
+    for (size_t p = 0; p < programs_.size(); ++p) total += program_weight(p);
+    return total;
+  }
+
+  static std::vector<const ProblemTimings*> problems_of(const WeightSet& set) {
+    std::vector<const ProblemTimings*> problems;
+    for (const Use& use : set.uses) problems.push_back(use.timings);
+    return problems;
   }
 
   double cost(const WeightSet& set, const Layouts& first, const Layouts* second) const {
@@ -96,7 +112,8 @@ class Chooser {
     return total;
   }
 
-  void decide(const std::vector<Value>& weights, WeightSet& set) {
+  // `alike`: how many weight sets have the same problems.
+  void decide(const std::vector<Value>& weights, WeightSet& set, int64_t alike) {
     std::vector<Layouts> options = layouts_of(set);
     const Layouts* first = nullptr;
     double least = kInfinity;
@@ -104,7 +121,7 @@ class Chooser {
       if (double c = cost(set, option, nullptr); c < least) least = c, first = &option;
     const Layouts* second = nullptr;
     std::pair<const Layouts*, const Layouts*> pair{nullptr, nullptr};
-    double pair_cost = least * (1 - kSecondCopyGain);
+    double pair_cost = least - kSecondCopyGain * step_cost() / static_cast<double>(alike);
     for (size_t a = 0; a < options.size(); ++a)
       for (size_t b = a + 1; b < options.size(); ++b)
         if (double c = cost(set, options[a], &options[b]); c < pair_cost) pair_cost = c, pair = {&options[a], &options[b]};
@@ -113,7 +130,7 @@ class Chooser {
       choice_.remarks.push_back(format("{} is stored twice, as {} and {}: {}", network_.node(weights[0]).name, shown(*first),
                                        shown(*second),
                                        least == kInfinity ? std::string("no single layout serves all its users")
-                                                          : format("its users gain {:.1f} %", 100 * (1 - pair_cost / least))));
+                                                          : format("the step gains {:.1f} %", 100 * static_cast<double>(alike) * (least - pair_cost) / step_cost())));
     }
     if (!first) fail(ErrorCode::kRuntime, "no layout of {} serves all its users", network_.node(weights[0]).name);
     for (const Use& use : set.uses) {

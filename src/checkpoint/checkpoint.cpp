@@ -199,8 +199,8 @@ void Checkpoint::read(std::string_view name, int64_t first_element, int64_t coun
   const TensorType& stored = type(name);
   int64_t elements = stored.elements();
   if (first_element < 0 || count < 0 || first_element > elements || count > elements - first_element)
-    fail(ErrorCode::kRuntime, "the elements {} to {} of \"{}\" were asked for, which has {}", first_element,
-         first_element + count, name, elements);
+    fail(ErrorCode::kRuntime, "{} elements from {} on were asked of \"{}\", which has {}", count, first_element, name,
+         elements);
   if (count == 0) return;
   if (random_) return random_->read(name, first_element, count, out);
   int64_t size = size_of(stored.dtype);

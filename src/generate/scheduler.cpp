@@ -130,7 +130,7 @@ void Scheduler::schedule_running(StepBatch& batch, Room& room, bool decodes) {
     Sequence& sequence = *running_[i];
     if (sequence.planned || sequence.left() == 0 || (sequence.left() == 1) != decodes) continue;
     while (!schedule(sequence, batch, room))
-      if (wanted_tokens(sequence, room) == 0 || !preempt_after(sequence)) {
+      if (wanted_tokens(sequence, room) == 0 || pool_has_room(sequence, 1) || !preempt_after(sequence)) {
         stalled_ = true;
         break;
       }
@@ -203,13 +203,18 @@ int64_t Scheduler::missing_pages(const Sequence& sequence, size_t group, int64_t
   return std::max<int64_t>(0, end - table.first_page - static_cast<int64_t>(table.pages.size()));
 }
 
-bool Scheduler::chunk_fits(const Sequence& sequence, int64_t tokens, const Room& room) const {
-  std::vector<int64_t> missing(groups_.size());
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    missing[g] = missing_pages(sequence, g, tokens);
-    if (static_cast<int64_t>(sequence.tables[g].pages.size()) + missing[g] > room.pages[g]) return false;
-  }
+bool Scheduler::pool_has_room(const Sequence& sequence, int64_t tokens) const {
+  std::vector<int64_t> missing;
+  for (size_t g = 0; g < groups_.size(); ++g) missing.push_back(missing_pages(sequence, g, tokens));
   return pool_.has_room(missing);
+}
+
+bool Scheduler::chunk_fits(const Sequence& sequence, int64_t tokens, const Room& room) const {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    auto held = static_cast<int64_t>(sequence.tables[g].pages.size());
+    if (held + missing_pages(sequence, g, tokens) > room.pages[g]) return false;
+  }
+  return pool_has_room(sequence, tokens);
 }
 
 // The next query stands at `computed` and sees the last `window` positions up to its own.

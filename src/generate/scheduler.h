@@ -88,6 +88,7 @@ class Scheduler {
   bool schedule(Sequence& sequence, StepBatch& batch, Room& room);
   int64_t wanted_tokens(const Sequence& sequence, const Room& room) const;
   int64_t largest_chunk(const Sequence& sequence, int64_t wanted, const Room& room) const;
+  bool pool_has_room(const Sequence& sequence, int64_t tokens) const;
   bool chunk_fits(const Sequence& sequence, int64_t tokens, const Room& room) const;
   int64_t missing_pages(const Sequence& sequence, size_t group, int64_t tokens) const;
   int64_t pages_to_finish(const Sequence& sequence, size_t group) const;

@@ -28,10 +28,10 @@ uint64_t read(const void* data, int64_t bytes, int64_t prefetch) {
 // would merge them.
 double multiply(int64_t rounds) {
   __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f), c[12];
-  for (auto& each : c) each = b;
+  for (int j = 0; j < 12; ++j) c[j] = b;
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
-    for (auto& each : c) each = _mm256_fmadd_ps(each, a, b);
+    for (int j = 0; j < 12; ++j) c[j] = _mm256_fmadd_ps(c[j], a, b);
     __asm__ volatile("" : "+x"(c[0]), "+x"(c[1]), "+x"(c[2]), "+x"(c[3]), "+x"(c[4]), "+x"(c[5]));
     __asm__ volatile("" : "+x"(c[6]), "+x"(c[7]), "+x"(c[8]), "+x"(c[9]), "+x"(c[10]), "+x"(c[11]));
   }

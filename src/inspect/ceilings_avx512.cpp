@@ -28,10 +28,10 @@ uint64_t read(const void* data, int64_t bytes, int64_t prefetch) {
 template <class Multiply>
 inline void multiply_rounds(int64_t rounds, Multiply multiply) {
   __m512 c[24];
-  for (auto& each : c) each = _mm512_set1_ps(0.001f);
+  for (int j = 0; j < 24; ++j) c[j] = _mm512_set1_ps(0.001f);
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 24
-    for (auto& each : c) each = multiply(each);
+    for (int j = 0; j < 24; ++j) c[j] = multiply(c[j]);
     __asm__ volatile(""
                      : "+v"(c[0]), "+v"(c[1]), "+v"(c[2]), "+v"(c[3]), "+v"(c[4]), "+v"(c[5]), "+v"(c[6]), "+v"(c[7]));
     __asm__ volatile(""

@@ -13,10 +13,6 @@ namespace {
 constexpr const char* kLibraries[] = {"libcuda.so.1", "libcublasLt.so.13", "libnvrtc.so.13", "libnccl.so.2"};
 }  // namespace
 
-int64_t available_memory_bytes() {
-  return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-}
-
 Json describe_devices() {
   const CpuFeatures& features = cpu_features();
   Json cpu = Json::object();

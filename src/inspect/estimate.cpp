@@ -6,7 +6,8 @@
 #include "build/pretrained_model.h"
 #include "ingot/inspect.h"
 #include "inspect/ceilings.h"
-#include "inspect/devices.h"
+#include "runtime/memory.h"
+#include "inspect/step_cost.h"
 
 namespace ingot {
 
@@ -54,6 +55,12 @@ int64_t working_bytes(const Plan& plan) {
   return static_cast<int64_t>(arena);
 }
 
+// A short measurement: an estimate answers in well under a second.
+double quick_read_rate(int threads) {
+  ThreadPool pool(threads);
+  return CeilingMeter(pool, cpu_features().level, int64_t{256} << 20, 1).ceilings().read_bytes_per_second;
+}
+
 }  // namespace
 
 Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_t memory_bytes) {
@@ -78,7 +85,7 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
   e.max_batch_size = resolved.config.max_batch_size;
   e.kv_bytes_full = kv_bytes_of(plan, e.max_seq_len) * e.max_batch_size;
   e.working_bytes = working_bytes(plan) + resolved.limits.max_outputs * facts.vocab_size * 4;
-  e.memory_bytes = memory_bytes ? memory_bytes : available_memory_bytes();
+  e.memory_bytes = memory_bytes ? memory_bytes : static_cast<int64_t>(available_memory_bytes());
   int64_t room = e.memory_bytes - e.weight_bytes - e.working_bytes;
   e.tokens_that_fit = room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
   e.fits = e.tokens_that_fit >= e.max_seq_len;
@@ -91,8 +98,9 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
                             "model or a larger machine is needed",
                             print_bytes(static_cast<double>(halves)));
   }
-  e.read_bytes_per_second = quick_read_bytes_per_second(resolved.config.threads);
-  e.decode_tokens_per_second = e.read_bytes_per_second / static_cast<double>(std::max<int64_t>(1, e.weight_bytes));
+  e.read_bytes_per_second = quick_read_rate(resolved.config.threads);
+  double bytes = step_cost(plan, plan.programs.front(), 1, 1, std::min<int64_t>(512, e.max_seq_len)).bytes;
+  e.decode_tokens_per_second = e.read_bytes_per_second / bytes;
   e.build_seconds = static_cast<double>(e.weight_bytes) / (e.read_bytes_per_second * kWriteShare);
   return e;
 }

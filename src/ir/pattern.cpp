@@ -67,6 +67,7 @@ std::vector<Found> Pattern::find(const Network& network, int root, const std::ma
   for (unsigned swapped = 0; swapped < 1u << commutative_.size(); ++swapped) {
     Found found;
     found.nodes.assign(nodes_.size(), -1);
+    found.swapped = swapped != 0;
     if (match(network, 0, {root, nodes_[0].result}, swapped, found) && !has_outside_readers(network, found, uses))
       all.push_back(std::move(found));
   }

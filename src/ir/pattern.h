@@ -42,6 +42,7 @@ struct Found {
   std::vector<int> nodes;  // per pattern node
   std::map<std::string, Value, std::less<>> values;
   std::map<std::string, Values, std::less<>> rests;
+  bool swapped = false;  // the inputs of some add or multiply match in the other order than they are written
 };
 
 class Pattern {

@@ -32,6 +32,8 @@ class Match {
     return *root().op.template as<T>();
   }
   const TensorType& type(std::string_view value) const { return sweep_.old().type(old(value)); }
+  // Whether the inputs of some add or multiply match in the other order than they are written.
+  bool is_swapped() const { return found_.swapped; }
   // How often the bound value is read, in and outside the match.
   int uses(std::string_view value) const { return uses_.at(old(value)); }
   // The node that makes input `index` of a rest.

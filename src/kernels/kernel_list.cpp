@@ -16,6 +16,7 @@ const std::vector<KernelEntry>& entries() {
       {"cpu.matmul_avx512", make_matmul_avx512},
       {"cpu.matmul_avx2", make_matmul_avx2},
       {"cpu.matmul_portable", make_matmul_portable},
+      {"cpu.attention_amx", make_attention<CpuLevel::kAmx>},
       {"cpu.attention_avx512", make_attention<CpuLevel::kAvx512>},
       {"cpu.attention_avx2", make_attention<CpuLevel::kAvx2>},
       {"cpu.attention_portable", make_attention<CpuLevel::kPortable>},

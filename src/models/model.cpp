@@ -50,7 +50,9 @@ void check_all_used(const Network& network, const Checkpoint& checkpoint, const 
   for (std::string& name : checkpoint.names()) {
     bool ignored = std::any_of(entry.ignored.begin(), entry.ignored.end(),
                                [&](std::string_view ending) { return name.ends_with(ending); });
-    if (!used.contains(name) && !ignored) unused.push_back(std::move(name));
+    // A head left over is a copy of the embedding that it is tied to: one that differs would be in use.
+    bool copy = name == "lm_head.weight" || name == "embed_out.weight";
+    if (!used.contains(name) && !ignored && !copy) unused.push_back(std::move(name));
   }
   if (unused.empty()) return;
   const size_t count = unused.size(), shown = std::min<size_t>(count, 8);

@@ -11,11 +11,10 @@ namespace {
 
 template <class List>
 size_t find_name(const List& list, std::string_view name, std::string_view what) {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < list.size(); ++i) {
+  for (size_t i = 0; i < list.size(); ++i)
     if (list[i].name == name) return i;
-    names.push_back(list[i].name);
-  }
+  std::vector<std::string> names;
+  for (const auto& member : list) names.push_back(member.name);
   fail(ErrorCode::kUsage, "the engine has no {} {}; it has {}", what, name, names.empty() ? "none" : join(names));
 }
 

@@ -3,8 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <optional>
+#include <string>
 
 #include "base/error.h"
 
@@ -12,7 +17,22 @@ namespace ingot {
 
 namespace {
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+
+// The first number of a small system file; nullopt when it cannot be read or says "max".
+std::optional<uint64_t> read_number(const char* path) {
+  std::ifstream file(path);
+  uint64_t number = 0;
+  if (file >> number) return number;
+  return std::nullopt;
 }
+
+uint64_t machine_available_bytes() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("MemAvailable:")) return std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
+  return static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+}  // namespace
 
 LazyMemory::LazyMemory(uint64_t bytes, std::string_view what, bool huge_pages) : size_(bytes) {
   if (bytes == 0) return;
@@ -38,6 +58,13 @@ void LazyMemory::drop(uint64_t offset, uint64_t bytes) const {
   auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   uint64_t begin = (offset + page - 1) / page * page, end = (offset + bytes) / page * page;
   if (begin < end) madvise(data_ + begin, end - begin, MADV_DONTNEED);
+}
+
+uint64_t available_memory_bytes() {
+  uint64_t available = machine_available_bytes();
+  auto limit = read_number("/sys/fs/cgroup/memory.max"), used = read_number("/sys/fs/cgroup/memory.current");
+  if (limit && used) available = std::min(available, *limit > *used ? *limit - *used : 0);
+  return available;
 }
 
 }  // namespace ingot

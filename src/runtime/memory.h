@@ -36,4 +36,7 @@ class LazyMemory {
   uint64_t size_ = 0;
 };
 
+// What this process could still take without swapping: of the machine, and of its control group.
+uint64_t available_memory_bytes();
+
 }  // namespace ingot

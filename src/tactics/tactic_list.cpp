@@ -12,6 +12,7 @@ std::span<const TacticSource* const> tactic_list() {
       matmul_avx512_source(),
       matmul_avx2_source(),
       matmul_portable_source(),
+      attention_source(CpuLevel::kAmx),
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),
       attention_source(CpuLevel::kPortable),

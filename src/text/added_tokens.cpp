@@ -55,7 +55,7 @@ AddedTokens::AddedTokens(const Json::Array& tokens, const Model& model, const No
       normalizer->normalize(value, workspace);
       token.text = std::move(value.text);
     }
-    if (token.single_word && !word_) word_ = Regex::from_pcre2("[" + std::string(kWordItems) + "\\x{200c}\\x{200d}]");
+    if (token.single_word && !word_) word_ = Regex::from_pcre2("[" + std::string(kRustWordItems) + "]");
     add(std::move(token), model, next_id);
   }
   written_ = make_finder(by_id_, false);
@@ -68,16 +68,20 @@ void AddedTokens::add(AddedToken token, const Model& model, int32_t& next_id) {
   if (id == Vocabulary::kNone) id = next_id++;
   by_content_[token.content] = id;
   if (token.special) special_.insert(token.content);
-  by_id_[id] = std::move(token);
+  // A token that is given twice reads as its first normalized form, even if the second is not to be normalized.
+  AddedToken& entry = by_id_[id];
+  if (!entry.text.empty() && entry.text != entry.content) token.text = entry.text;
+  entry = std::move(token);
 }
 
 AddedTokens::Finder AddedTokens::make_finder(const std::map<int32_t, AddedToken>& tokens, bool normalized) {
   Finder finder;
   std::vector<std::pair<std::string_view, int32_t>> entries;
   for (const auto& [id, token] : tokens) {
-    if (token.normalized != normalized || token.text.empty()) continue;
-    entries.emplace_back(token.text, id);
-    finder.first_bytes[static_cast<unsigned char>(token.text[0])] = true;
+    const std::string& text = normalized ? token.text : token.content;
+    if (token.normalized != normalized || text.empty()) continue;
+    entries.emplace_back(text, id);
+    finder.first_bytes[static_cast<unsigned char>(text[0])] = true;
   }
   finder.empty = entries.empty();
   finder.trie = Trie(std::move(entries));
@@ -114,7 +118,7 @@ std::vector<AddedTokens::Part> AddedTokens::cut(std::string_view text, bool norm
     if (token.left_strip) range.begin = std::max(skip_spaces_back(text, range.begin), done);
     if (token.right_strip) range.end = skip_spaces(text, range.end);
     if (done < range.begin) parts.push_back({{done, range.begin}});
-    parts.push_back({range, match.value});
+    if (range.begin < range.end) parts.push_back({range, match.value});
     done = range.end;
   }
   if (done != text.size()) parts.push_back({{done, text.size()}});

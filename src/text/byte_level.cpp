@@ -29,10 +29,7 @@ constexpr std::array<int16_t, kAlphabetEnd> kByteOfCharacter = [] {
 
 }  // namespace
 
-void append_byte_characters(std::string& text, std::string_view bytes) {
-  size_t size = text.size();
-  text.resize(size + 2 * bytes.size());
-  char* out = text.data() + size;
+char* write_byte_characters(char* out, std::string_view bytes) {
   for (char byte : bytes) {
     unsigned c = kCharacterOfByte[static_cast<unsigned char>(byte)];
     if (c < 0x80) {
@@ -42,7 +39,14 @@ void append_byte_characters(std::string& text, std::string_view bytes) {
       *out++ = static_cast<char>(0x80 | (c & 0x3F));
     }
   }
-  text.resize(static_cast<size_t>(out - text.data()));
+  return out;
+}
+
+void append_byte_characters(std::string& text, std::string_view bytes) {
+  size_t size = text.size();
+  text.resize(size + 2 * bytes.size());
+  char* end = write_byte_characters(text.data() + size, bytes);
+  text.resize(static_cast<size_t>(end - text.data()));
 }
 
 void append_character_bytes(std::string& bytes, std::string_view text) {

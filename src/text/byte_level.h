@@ -7,6 +7,8 @@
 
 namespace ingot {
 
+// Writes each byte of `bytes` as its character to `out`, which has room for two bytes each; returns the end.
+char* write_byte_characters(char* out, std::string_view bytes);
 // Appends each byte of `bytes` as its character (UTF-8, one or two bytes each).
 void append_byte_characters(std::string& text, std::string_view bytes);
 

@@ -24,6 +24,9 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual std::unique_ptr<ModelWorkspace> make_workspace() const { return nullptr; }
+  // The length of a beginning of the piece that may be encoded by itself: the rest gives the same ids with or without
+  // it. Long pieces are encoded in such parts, which repeat more often than the whole.
+  virtual size_t independent_prefix(std::string_view piece) const { return piece.size(); }
   // Appends the ids of a piece, which is not empty. The result depends on nothing but the piece.
   virtual void encode(std::string_view piece, ModelWorkspace* workspace, std::vector<int32_t>& ids) const = 0;
   const Vocabulary& vocabulary() const { return vocabulary_; }

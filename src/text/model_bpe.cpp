@@ -42,8 +42,10 @@ class BpeModel : public Model {
   explicit BpeModel(const Json& json);
   std::unique_ptr<ModelWorkspace> make_workspace() const override { return std::make_unique<BpeWorkspace>(); }
   void encode(std::string_view piece, ModelWorkspace* workspace, std::vector<int32_t>& ids) const override;
+  size_t independent_prefix(std::string_view piece) const override;
 
  private:
+  void note_seam(std::string_view left, std::string_view right);
   void read_merges(const Json::Array& merges);
   void add_merge(std::string_view left, std::string_view right, uint32_t rank);
   void index_characters();
@@ -61,6 +63,9 @@ class BpeModel : public Model {
   std::string unknown_token_, prefix_, suffix_, joined_;
   bool fuse_unknown_, byte_fallback_, ignore_merges_;
   bool decorated_;  // characters carry a prefix or suffix
+  // Pairs of characters (left, right) between which some merge joins two symbols. Between any others no symbol ever
+  // grows across, so that a piece may be cut there.
+  PairMap seams_;
   std::vector<int32_t> byte_tokens_;
   std::vector<int32_t> indexed_;  // ids of the characters below kIndexedCharacters
 };
@@ -75,7 +80,8 @@ BpeModel::BpeModel(const Json& json)
       fuse_unknown_(json.get("fuse_unk", false)),
       byte_fallback_(json.get("byte_fallback", false)),
       ignore_merges_(json.get("ignore_merges", false)),
-      decorated_(!prefix_.empty() || !suffix_.empty()) {
+      decorated_(!prefix_.empty() || !suffix_.empty()),
+      seams_(count_merges(json)) {
   if (json.get("dropout", 0.0) != 0.0)
     fail(ErrorCode::kRuntime, "dropout is {}; only encoding without dropout is supported, set it to null",
          json.get("dropout", 0.0));
@@ -114,11 +120,40 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, uint32_t
     return id;
   };
   int32_t left_id = find(left), right_id = find(right);
+  if (!decorated_) note_seam(left, right);
   if (right.size() < prefix_.size())
     fail(ErrorCode::kRuntime, "merge {}: \"{}\" is shorter than the subword prefix", rank, std::string(right));
   joined_.assign(left);
   joined_ += right.substr(prefix_.size());
   merges_.set(left_id, right_id, {rank, find(joined_)});
+}
+
+void BpeModel::note_seam(std::string_view left, std::string_view right) {
+  if (left.empty() || right.empty()) return;
+  size_t begin = 0;
+  auto last = static_cast<int32_t>(character_before(left, left.size()));
+  seams_.set(last, static_cast<int32_t>(next_character(right, begin)), {});
+}
+
+size_t BpeModel::independent_prefix(std::string_view piece) const {
+  // A piece that is a token as a whole must stay whole; characters without a token of their own look at neighbours.
+  if (decorated_ || ignore_merges_) return piece.size();
+  auto known = [&](std::string_view one, char32_t c) {
+    return (c < kIndexedCharacters ? indexed_[c] : vocabulary_.id(one)) != Vocabulary::kNone;
+  };
+  size_t at = 0;
+  char32_t left = next_character(piece, at);
+  bool left_known = known(piece.substr(0, at), left);
+  while (at < piece.size()) {
+    size_t begin = at;
+    char32_t right = next_character(piece, at);
+    bool right_known = known(piece.substr(begin, at - begin), right);
+    if (left_known && right_known && !seams_.find(static_cast<int32_t>(left), static_cast<int32_t>(right)))
+      return begin;
+    left = right;
+    left_known = right_known;
+  }
+  return piece.size();
 }
 
 void BpeModel::index_characters() {

@@ -64,18 +64,25 @@ class ByteLevelPreTokenizer : public PreTokenizer {
   }
 
   void split(std::string_view text, bool at_start, RegexWorkspace& workspace, PieceSink& sink) const override {
-    std::string prefixed, bytes;
+    std::string prefixed, long_piece;
     if (add_prefix_space_ && !text.starts_with(' ')) {
       prefixed.reserve(text.size() + 1);
       prefixed = ' ';
       prefixed += text;
       text = prefixed;
     }
+    char short_piece[256];  // words are short: no allocation for them
     auto emit_bytes = [&](TextRange range) {
       if (range.begin == range.end) return;
-      bytes.clear();
-      append_byte_characters(bytes, text.substr(range.begin, range.end - range.begin));
-      sink.piece(bytes, at_start && range.begin == 0);
+      std::string_view piece = text.substr(range.begin, range.end - range.begin);
+      bool begins = at_start && range.begin == 0;
+      if (2 * piece.size() <= sizeof(short_piece)) {
+        char* end = write_byte_characters(short_piece, piece);
+        return sink.piece({short_piece, static_cast<size_t>(end - short_piece)}, begins);
+      }
+      long_piece.clear();
+      append_byte_characters(long_piece, piece);
+      sink.piece(long_piece, begins);
     };
     if (!pattern_) return emit_bytes({0, text.size()});
     size_t done = 0;
@@ -151,7 +158,7 @@ class WhitespacePreTokenizer : public PreTokenizer {
 
  private:
   static std::string word_pattern() {
-    std::string word = std::string(kWordItems) + "\\x{200c}\\x{200d}";
+    std::string word(kRustWordItems);
     return "[" + word + "]+|[^" + word + std::string(kSpaceItems) + "]+";
   }
   Regex pattern_;

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "text/unicode_versions.h"
+
 namespace ingot {
 
 // What one thread needs to run any Regex: match data, limits, a stack. Reused from call to call.
@@ -48,12 +50,15 @@ class Regex {
 class RegexMatches {
  public:
   RegexMatches(const Regex& regex, RegexWorkspace& workspace, std::string_view text)
-      : regex_(regex), workspace_(workspace), text_(text) {}
+      : regex_(regex), workspace_(workspace), text_(replace_young_characters(text, copy_) ? copy_ : text) {}
+  RegexMatches(const RegexMatches&) = delete;
+  RegexMatches& operator=(const RegexMatches&) = delete;
   std::optional<TextRange> next();
 
  private:
   const Regex& regex_;
   RegexWorkspace& workspace_;
+  std::string copy_;
   std::string_view text_;
   size_t position_ = 0;
   size_t last_end_ = std::string_view::npos;

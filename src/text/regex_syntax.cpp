@@ -109,6 +109,9 @@ CharacterSet property_set(std::string_view name, bool negated) {
   }
   auto known = std::find_if(kProperties.begin(), kProperties.end(), [&](auto& entry) { return entry.first == plain; });
   if (known != kProperties.end()) return {std::string(known->second), negated};
+  constexpr std::string_view kInvisible = "\\p{Zl}\\p{Zp}\\p{Cc}\\p{Cn}\\p{Cs}";
+  if (plain == "print") return {std::string(kInvisible), !negated};
+  if (plain == "graph") return {std::string(kInvisible) + "\\p{Zs}", !negated};
   bool category =
       plain.size() <= 2 && !plain.empty() && std::string_view("lmnpszc").find(plain[0]) != std::string::npos;
   if (category) {

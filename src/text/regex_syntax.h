@@ -14,7 +14,11 @@ std::string pcre2_from_oniguruma(std::string_view pattern);
 std::string quote_pattern(std::string_view text);
 
 // Items for inside [...]: characters that \w and \s stand for in tokenizer files (they differ from PCRE2's own).
-inline constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Of the other numbers only those of Latin-1 belong to words.
+inline constexpr std::string_view kWordItems =
+    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+// What Rust's regular expressions take for characters of words.
+inline constexpr std::string_view kRustWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}";
 inline constexpr std::string_view kSpaceItems =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 

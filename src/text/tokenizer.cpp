@@ -75,9 +75,18 @@ class Tokenizer::Parts::Encoding : public PieceSink {
     }
   }
 
-  // A word.
   void piece(std::string_view text, bool) override {
-    if (text.empty()) return;
+    while (!text.empty()) {
+      size_t size = text.size() < kLongPieceBytes ? text.size() : parts_.model->independent_prefix(text);
+      word(text.substr(0, size));
+      text.remove_prefix(size);
+    }
+  }
+
+ private:
+  static constexpr size_t kLongPieceBytes = 32;
+
+  void word(std::string_view text) {
     bool cached = text.size() <= WordCache::kMaxWordBytes;
     if (cached) {
       if (const auto* known = workspace_.words.find(text)) {
@@ -91,7 +100,6 @@ class Tokenizer::Parts::Encoding : public PieceSink {
       workspace_.words.add(text, std::span(ids_).subspan(before));
   }
 
- private:
   void normalize(std::string_view text, bool at_start) {
     NormalizedText value{{}, at_start};
     if (parts_.normalizer) {

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "text/unicode_versions.h"
 
 namespace ingot {
 
@@ -16,18 +17,6 @@ namespace {
 utf8proc_category_t category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
 
 bool is_ascii_byte(char byte) { return static_cast<unsigned char>(byte) < 0x80; }
-
-// The number of bytes from `position` on that are ASCII.
-size_t ascii_run(std::string_view text, size_t position) {
-  size_t end = position;
-  for (; end + 8 <= text.size(); end += 8) {
-    uint64_t word;
-    std::memcpy(&word, text.data() + end, 8);
-    if (word & 0x8080808080808080u) break;
-  }
-  while (end < text.size() && is_ascii_byte(text[end])) ++end;
-  return end - position;
-}
 
 int form_options(NormalizationForm form) {
   switch (form) {
@@ -54,6 +43,17 @@ void append_normalized(std::string& result, std::string_view text, int options) 
 }
 
 }  // namespace
+
+size_t ascii_run(std::string_view text, size_t position) {
+  size_t end = position;
+  for (; end + 8 <= text.size(); end += 8) {
+    uint64_t word;
+    std::memcpy(&word, text.data() + end, 8);
+    if (word & 0x8080808080808080u) break;
+  }
+  while (end < text.size() && is_ascii_byte(text[end])) ++end;
+  return end - position;
+}
 
 char32_t character_before(std::string_view text, size_t end) {
   size_t start = end - 1;
@@ -119,27 +119,34 @@ bool is_whitespace(char32_t c) {
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
   utf8proc_category_t kind = category(c);
-  return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_NO;
+  bool known = kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_NO;
+  return known || is_young_number(c);
 }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
   utf8proc_category_t kind = category(c);
-  return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
+  bool known = kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO && !excluded_from_punctuation(c);
+  return known || c == 0x166D || c == 0x111C9;  // these were punctuation once
 }
 
 bool is_control(char32_t c) {
   if (c < 0x80) return c < 0x20 || c == 0x7F;
   utf8proc_category_t kind = category(c);
-  return kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF || kind == UTF8PROC_CATEGORY_CO;
+  bool known = kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF || kind == UTF8PROC_CATEGORY_CO;
+  return known && !excluded_from_controls(c);
 }
 
 bool is_combining_mark(char32_t c) {
   utf8proc_category_t kind = category(c);
-  return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_MC || kind == UTF8PROC_CATEGORY_ME;
+  bool known = kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_MC || kind == UTF8PROC_CATEGORY_ME;
+  return (known && !excluded_from_combining_marks(c)) || c == 0x1CF2 || c == 0x1CF3;  // these were marks once
 }
 
-bool is_nonspacing_mark(char32_t c) { return category(c) == UTF8PROC_CATEGORY_MN; }
+bool is_nonspacing_mark(char32_t c) {
+  bool known = category(c) == UTF8PROC_CATEGORY_MN && !excluded_from_nonspacing_marks(c);
+  return known || c == 0x1734;  // it was one once
+}
 
 bool is_cjk_ideograph(char32_t c) {
   return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
@@ -152,6 +159,7 @@ void append_lowercase(std::string& text, char32_t c) {
     text += "i\xCC\x87";
     return;
   }
+  if (char32_t lower = c < 0x80 ? 0 : young_lowercase(c)) return append_character(text, lower);
   append_character(text, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
 }
 
@@ -170,9 +178,15 @@ std::string normalize_unicode(std::string_view text, NormalizationForm form) {
     size_t plain = run == 0 ? 0 : run - 1;
     result += text.substr(position, plain);
     size_t begin = position + plain, end = position + run;
-    while (end < text.size() && !is_ascii_byte(text[end])) end += utf8_length(static_cast<unsigned char>(text[end]));
+    size_t next = end;  // behind a character that is copied as it is
+    while (end < text.size() && !is_ascii_byte(text[end])) {
+      next = end;
+      if (excluded_from_decomposition(next_character(text, next))) break;
+      end = next;
+    }
     append_normalized(result, text.substr(begin, end - begin), options);
-    position = end;
+    result += text.substr(end, std::max(next, end) - end);
+    position = std::max(next, end);
   }
   return result;
 }

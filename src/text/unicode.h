@@ -45,6 +45,8 @@ char32_t character_before(std::string_view text, size_t end);
 
 size_t count_characters(std::string_view text);
 bool is_ascii(std::string_view text);
+// The number of bytes from `position` on that are ASCII, up to the first that is not.
+size_t ascii_run(std::string_view text, size_t position);
 
 // What the bytes at a place in arbitrary data are. `size` bytes belong together: a whole character, the longest
 // beginning of one that is broken off by a wrong byte, or one whose end lies beyond the data.

@@ -53,7 +53,7 @@ Inputs make_inputs(const Problem& problem, uint64_t seed);
 // always in f32.
 DType compute_dtype(const Problem& problem);
 
-// The same op on another number of rows (tokens); nullopt when its rows are not independent of each other.
+// The same op on another number of rows (tokens); nullopt when it has none.
 std::optional<Problem> with_rows(const Problem& problem, int64_t rows);
 
 enum class CheckMode { kFull, kSample };

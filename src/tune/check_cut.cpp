@@ -225,13 +225,13 @@ Cut cut_expert_mlp(const Problem& problem, const Inputs& inputs) {
   return finished(problem, std::move(cut));
 }
 
-// Which inputs of a row-wise op have one row (slice of the first axis) per row of its outputs.
+// Which inputs of an op have one row (slice of the first axis) per token, or per row of its outputs.
 struct RowInputs {
   std::string_view op;
-  std::array<bool, 3> input;
+  std::array<bool, 5> input;
   Cut (*cut)(const Problem&, const Inputs&) = nullptr;  // when rows alone do not cut it small
 };
-constexpr RowInputs kRowWise[] = {
+constexpr RowInputs kRowInputs[] = {
     {"matmul", {true, false, false}, cut_matmul},
     {"rms_norm", {true, false, false}},
     {"layer_norm", {true, false, false}},
@@ -249,12 +249,15 @@ constexpr RowInputs kRowWise[] = {
     {"slice", {true, false, false}},
     {"rope_angles", {true, false, false}},
     {"rope", {true, true, false}},
+    {"kv_write", {false, true, true}, cut_kv_write},
+    {"attention", {true, false, false}, cut_attention},
+    {"rope_kv_write", {true, true, false, false, true}, cut_rope_kv_write},
     {"route", {true, false, false}},
     {"expert_mlp", {true, true, true}, cut_expert_mlp},
 };
 
 const RowInputs* find_rule(const Problem& problem) {
-  for (const RowInputs& rule : kRowWise)
+  for (const RowInputs& rule : kRowInputs)
     if (rule.op == problem.op.name()) return &rule;
   return nullptr;
 }
@@ -293,9 +296,6 @@ Cut whole(const Problem& problem, const Inputs& inputs) {
 Cut sampled(const Problem& problem, const Inputs& inputs) {
   for (const TensorType& output : problem.outputs)
     if (output.rank() == 0 || output.elements() == 0) return whole(problem, inputs);
-  if (problem.op.is<Attention>()) return cut_attention(problem, inputs);
-  if (problem.op.is<KvWrite>()) return cut_kv_write(problem, inputs);
-  if (problem.op.is<RopeKvWrite>()) return cut_rope_kv_write(problem, inputs);
   const RowInputs* rule = find_rule(problem);
   if (!rule) {
     Cut cut;
@@ -307,7 +307,7 @@ Cut sampled(const Problem& problem, const Inputs& inputs) {
 
 std::optional<Problem> with_rows(const Problem& problem, int64_t rows) {
   const RowInputs* rule = find_rule(problem);
-  if (!rule) return std::nullopt;
+  if (!rule || problem.outputs[0].rank() == 0) return std::nullopt;
   Problem other;
   other.op = problem.op;
   for (size_t i = 0; i < problem.inputs.size(); ++i)

@@ -21,8 +21,9 @@ constexpr size_t kColdBytes = size_t{384} << 20;
 // Measured problems are cut down to about these, so that one turn takes milliseconds.
 constexpr int64_t kCutBytes = int64_t{24} << 20;
 constexpr double kCutFlopsPerThread = 0.5e9;
-// A turn repeats short work to at least this long.
-constexpr double kTurnMicroseconds = 60;
+// A turn repeats short work: at least three times, and to at least this long in all.
+constexpr double kTurnMicroseconds = 100;
+constexpr double kShortMicroseconds = 2000;
 
 double microseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
@@ -92,7 +93,7 @@ class Measurement {
     for (int turn = 0; turn < turns; ++turn) {
       for (Candidate& candidate : candidates)
         if (candidate.alive) take_turn(candidate, cut, timings.candidates[candidate.index].compiled);
-      drop_stragglers(candidates, turn == 0 ? 1.6 : 1.15);
+      drop_stragglers(candidates, turn == 0 ? 2.0 : 1.15);
     }
     for (Candidate& candidate : candidates)
       timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
@@ -135,7 +136,7 @@ class Measurement {
       candidate.best = std::min(candidate.best, taken);
       total += taken;
       ++repeats;
-    } while (total < kTurnMicroseconds && repeats < 32);
+    } while (candidate.best < kShortMicroseconds && (repeats < 3 || total < kTurnMicroseconds) && repeats < 64);
   }
 
   // Points streamed inputs at memory that was not read lately. A state's output follows its input.

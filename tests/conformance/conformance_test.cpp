@@ -2,9 +2,12 @@
 // on one thread and on two, against the meaning of the op.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <set>
 
@@ -17,6 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Every source may refuse what this file holds; all other problems need a source at every level.
+constexpr std::string_view kMayBeRefused = "half_activations";
 constexpr size_t kGuard = 256;
 constexpr std::byte kUnwritten{0xff};  // NaN in every float dtype, -1 in integers
 
@@ -46,8 +51,7 @@ std::vector<CpuLevel> levels() {
 // Outputs, and inputs that are states, in memory of their own with a guarded end.
 class Trial {
  public:
-  Trial(const Problem& problem, const Inputs& inputs, const CompiledTactic& tactic)
-      : problem_(problem), runner_(problem, tactic) {
+  Trial(const Problem& problem, const Inputs& inputs, const CompiledTactic& tactic) : runner_(problem, tactic) {
     for (size_t i = 0; i < problem.inputs.size(); ++i) {
       const std::string& layout = tactic.input_layouts.at(i);
       if (layout.empty()) continue;
@@ -69,21 +73,18 @@ class Trial {
     }
   }
 
-  // What is wrong with the results, or nothing.
-  std::string check(const Expected& expected, ThreadPool& threads) {
+  CheckResult check(const Expected& expected, ThreadPool& threads) {
     runner_.run(threads);
     std::vector<const void*> outputs;
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      outputs.push_back(outputs_[o].data());
-      for (size_t i = 0; i < kGuard; ++i)
-        if (outputs_[o].data()[outputs_[o].size() - 1 - i] != kUnwritten) return format("writes past output {}", o);
-    }
+    for (const AlignedBytes& output : outputs_) outputs.push_back(output.data());
     CheckResult result = expected.compare(outputs);
-    return result.ok ? "" : format("{} (error {:.3g} of what is allowed)", result.where, result.worst);
+    for (const AlignedBytes& output : outputs_)
+      for (size_t i = 0; i < kGuard; ++i)
+        if (output.data()[output.size() - 1 - i] != kUnwritten) return {false, INFINITY, "it writes past an output"};
+    return result;
   }
 
  private:
-  const Problem& problem_;
   TacticRunner runner_;
   std::vector<AlignedBytes> packed_, outputs_;
 };
@@ -141,13 +142,16 @@ class Conformance : public testing::TestWithParam<fs::path> {
   void run_tactic(const Case& c, const CompiledTactic& tactic, CpuLevel level) {
     for (ThreadPool* threads : {&one_, &two_}) {
       ++runs_;
-      std::string wrong = Trial(c.problem, c.inputs, tactic).check(c.expected(level), *threads);
-      EXPECT_EQ(wrong, "") << c.problem.key() << " on " << threads->size() << " threads";
+      CheckResult result = Trial(c.problem, c.inputs, tactic).check(c.expected(level), *threads);
+      worst_ = std::max(worst_, result.worst);
+      EXPECT_TRUE(result.ok) << c.problem.key() << " on " << threads->size() << " threads: " << result.where << ", "
+                             << result.worst << " times what is allowed";
     }
   }
 
   ThreadPool one_{1}, two_{2};
   int64_t runs_ = 0;
+  double worst_ = 0;
 };
 
 TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) {
@@ -159,10 +163,11 @@ TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) {
     std::optional<Problem> fewer_rows = rows > 1 ? with_rows(full.problem, (rows + 1) / 2) : std::nullopt;
     std::unique_ptr<Case> fewer = fewer_rows ? std::make_unique<Case>(*fewer_rows) : nullptr;
     for (CpuLevel level : levels())
-      EXPECT_TRUE(run_level(full, fewer.get(), level)) << "no source accepts this for cpu:" << enum_name(level);
+      EXPECT_TRUE(run_level(full, fewer.get(), level) || GetParam().stem() == kMayBeRefused)
+          << "no source accepts this for cpu:" << enum_name(level);
     EXPECT_FALSE(full.inputs_changed()) << "a kernel wrote to its inputs";
   }
-  RecordProperty("runs", std::to_string(runs_));
+  std::cout << runs_ << " runs, largest error " << worst_ << " of what is allowed\n";
 }
 
 INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problem_files()),

@@ -92,6 +92,7 @@ std::vector<std::string> normalized_arguments(std::vector<std::string> arguments
       size_t end = std::min(argument.find('='), argument.size());
       std::replace(argument.begin(), argument.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
     }
+    if (argument.size() == 3 && argument.starts_with("-O")) argument = "--opt-level=" + argument.substr(2);
     if (argument == "--config") {
       if (i + 1 == arguments.size()) fail(ErrorCode::kUsage, "--config needs a file");
       append_flags(arguments[++i], from_file);

@@ -11,7 +11,7 @@ namespace ingot::cli {
 int64_t parse_size(const std::string& text, const std::string& flag);
 std::vector<int64_t> parse_sizes(const std::string& text, const std::string& flag);
 
-// Underscores in flag names become hyphens; `--config FILE` is replaced by the flags that the JSON object in FILE gives,
+// Underscores in flag names become hyphens and -O3 becomes --opt-level=3; `--config FILE` is replaced by the flags that the JSON object in FILE gives,
 // placed before the others so that the command line wins.
 std::vector<std::string> normalized_arguments(std::vector<std::string> arguments);
 

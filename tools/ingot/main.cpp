@@ -54,13 +54,7 @@ void add_build_flags(CLI::App* app, BuildConfig& c) {
   add_text(app, "--dtype", c.dtype, "float32, float16 or bfloat16 (the checkpoint's)");
   add_number(app, "--threads", c.threads, "Threads the engine is tuned for (all usable)");
   app->option_defaults()->group("Tuning");
-  for (int level = 0; level <= 5; ++level)
-    app->add_flag_callback("-O" + std::to_string(level), [&c, level] { c.opt_level = level; },
-                           level == 0   ? "Do not measure, take the best guess"
-                           : level == 3 ? "The default"
-                           : level == 5 ? "Measure most carefully"
-                                        : "");
-  add_number(app, "--opt-level", c.opt_level, "The same as -ON");
+  add_number(app, "--opt-level", c.opt_level, "-O0 … -O5: do not measure but take the best guess … measure most carefully (3)");
   add_text(app, "--timing-cache", c.timing_cache, "File with measured times, read and extended");
   app->add_flag("--frozen", c.frozen, "Fail when the timing cache lacks a time");
   add_text(app, "--tactic-sources", c.tactic_sources, "Use only +NAME, or leave out -NAME; comma separated");

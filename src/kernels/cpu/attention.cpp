@@ -49,6 +49,8 @@ struct ThreadScratch {
   const float** sources;
 
   ThreadScratch(ScratchPieces& pieces, int64_t k_stride, int64_t v_stride) {
+    rows.weights = pieces.take<uint32_t>(kMaxWideRows * kKeyBlock);
+    rows.values_bf16 = pieces.take<uint16_t>(kKeyBlock * v_stride);
     rows.k_stride = k_stride;
     rows.v_stride = v_stride;
     rows.q = pieces.take<float>(kMaxWideRows * k_stride);
@@ -121,8 +123,8 @@ class AttentionRun {
         v_(launch.arguments[2]),
         heads_per_kv_(parameters.heads / k_.kv_heads),
         window_(parameters.window > 0 ? std::min(parameters.window, kNoWindow) : kNoWindow),
-        k_stride_(round_up(k_.size, functions_.lanes)),
-        v_stride_(round_up(v_.size, functions_.lanes)) {}
+        k_stride_(round_up(k_.size, functions_.stride_multiple)),
+        v_stride_(round_up(v_.size, functions_.stride_multiple)) {}
 
   void run() {
     const int64_t sequences = launch_.arguments[4].size[0];
@@ -133,8 +135,8 @@ class AttentionRun {
     thread_bytes_ = scratch_of_thread(k_stride_, v_stride_);
     partial_ = reinterpret_cast<float*>(thread_scratch_ + parameters_.threads * thread_bytes_);
     read_sequences();
-    const int64_t tasks = cut_into_tasks(
-        plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads, parameters_.partial_floats});
+    const int64_t tasks =
+        cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads, parameters_.partial_floats});
     clear_unowned_rows();
     share(threads, tasks, [this](int64_t task, ThreadScratch& scratch) { run_task(task, scratch); });
     for (const SequencePlan& plan : plans_)
@@ -264,8 +266,13 @@ class AttentionRun {
       keys.count = end - begin;
       keys.first = static_cast<int32_t>(begin);
       keys.all_seen = end - 1 <= newest_of_all && begin >= oldest_of_all;
-      keys.k = fetch(k_, block, begin, keys.count, k_stride_, scratch.k);
-      keys.v = fetch(v_, block, begin, keys.count, v_stride_, scratch.v);
+      if (wide && functions_.wide_takes_bf16) {
+        keys.k_bf16 = fetch_bf16(k_, block, begin, keys.count, k_stride_, scratch.k);
+        keys.v_bf16 = fetch_bf16(v_, block, begin, keys.count, v_stride_, scratch.v);
+      } else {
+        keys.k = fetch(k_, block, begin, keys.count, k_stride_, scratch.k);
+        keys.v = fetch(v_, block, begin, keys.count, v_stride_, scratch.v);
+      }
       const int64_t next = std::min(kKeyBlock, range.end - end);
       k_.prefetch(block.plan, block.kv_head, end, next);
       v_.prefetch(block.plan, block.kv_head, end, next);
@@ -292,6 +299,23 @@ class AttentionRun {
       }
     });
     return in_place ? in_place : target;
+  }
+
+  // Vectors of a bf16 state as they are, `stride` apart, and zeros to a multiple of 32 vectors.
+  const uint16_t* fetch_bf16(const PagedVectors& state, const Block& block, int64_t position, int64_t count,
+                             int64_t stride, float* target) const {
+    auto* vectors = reinterpret_cast<uint16_t*>(target);
+    const auto row_bytes = static_cast<size_t>(stride) * sizeof(uint16_t),
+               bytes = static_cast<size_t>(state.vector_bytes);
+    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+      for (int64_t i = 0; i < run; ++i, memory += bytes) {
+        uint16_t* vector = vectors + (done + i) * stride;
+        std::memcpy(vector, memory, bytes);
+        std::memset(vector + state.size, 0, row_bytes - bytes);
+      }
+    });
+    std::memset(vectors + count * stride, 0, static_cast<size_t>(round_up(count, 32) - count) * row_bytes);
+    return vectors;
   }
 
   void take_results(const ThreadScratch& scratch, bool wide, const RowResults& target) const {
@@ -366,17 +390,17 @@ class AttentionKernel final : public Kernel {
 
 int64_t attention_scratch_bytes(const AttentionParameters& parameters, CpuLevel level, int64_t head_size,
                                 int64_t v_head_size, int64_t sequences) {
-  const int64_t lanes = attention_functions(level).lanes;
+  const int64_t multiple = attention_functions(level).stride_multiple;
   ScratchPieces pieces(nullptr);
   pieces.take<SequencePlan>(sequences);
   pieces.take<float>(parameters.partial_floats);
-  return pieces.bytes() +
-         parameters.threads * AttentionRun::scratch_of_thread(round_up(head_size, lanes), round_up(v_head_size, lanes));
+  return pieces.bytes() + parameters.threads * AttentionRun::scratch_of_thread(round_up(head_size, multiple),
+                                                                               round_up(v_head_size, multiple));
 }
 
 int64_t attention_partial_floats(CpuLevel level, int64_t rows, int64_t kv_heads, int64_t v_head_size, int64_t positions,
                                  int64_t sequences) {
-  const int64_t v_stride = round_up(v_head_size, attention_functions(level).lanes);
+  const int64_t v_stride = round_up(v_head_size, attention_functions(level).stride_multiple);
   return kv_heads * (positions / kSegment + 2 * sequences) * rows * (v_stride + 2);
 }
 

@@ -3,6 +3,10 @@
 
 #include <hwy/highway.h>
 
+#if HWY_TARGET == HWY_AVX3
+#include <immintrin.h>
+#endif
+
 #include "kernels/cpu/attention_blocks.h"
 #include "kernels/cpu/vector_math-inl.h"
 
@@ -52,7 +56,8 @@ HWY_INLINE Vector capped(Vector score, float soft_cap) {
   return hn::Mul(tanh_of(kFloats, ratio), hn::Set(kFloats, soft_cap * kLog2E));
 }
 
-// --- narrow: the elements of a head are the lanes ---------------------------------------------------------------------
+// --- narrow: the elements of a head are the lanes
+// ---------------------------------------------------------------------
 
 // The sums of four vectors.
 HWY_INLINE void store_sums(const Vector (&v)[4], float* target) {
@@ -148,8 +153,8 @@ HWY_INLINE void narrow_values(const AttentionRows& rows, int64_t row, const Atte
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c)
-      sums[r][c] = hn::Mul(hn::LoadU(kFloats, result + r * stride + c * kLanes),
-                           hn::Set(kFloats, rows.factors[row + r]));
+      sums[r][c] =
+          hn::Mul(hn::LoadU(kFloats, result + r * stride + c * kLanes), hn::Set(kFloats, rows.factors[row + r]));
   for (int64_t key = 0; key < keys.count; ++key) {
     Vector value[kColumns];
 #pragma GCC unroll 8
@@ -174,13 +179,15 @@ void attend_narrow(const AttentionRows& rows, const AttentionKeys& keys) {
       narrow_scores<kRows>(rows, row, keys);
       for (int r = 0; r < kRows; ++r) narrow_softmax(rows, row + r, keys);
       int64_t column = 0;
-      for (; column + 4 * kLanes <= rows.v_stride; column += 4 * kLanes) narrow_values<kRows, 4>(rows, row, keys, column);
+      for (; column + 4 * kLanes <= rows.v_stride; column += 4 * kLanes)
+        narrow_values<kRows, 4>(rows, row, keys, column);
       for (; column < rows.v_stride; column += kLanes) narrow_values<kRows, 1>(rows, row, keys, column);
     });
   }
 }
 
-// --- wide: rows are the lanes -----------------------------------------------------------------------------------------
+// --- wide: rows are the lanes
+// -----------------------------------------------------------------------------------------
 
 // kWideSteps keys of kVectors vectors of rows.
 template <int kVectors>
@@ -298,6 +305,70 @@ void attend_wide(const AttentionRows& rows, const AttentionKeys& keys) {
   }
 }
 
+#if HWY_TARGET == HWY_AVX3
+// Sixteen vectors of sixteen words, transposed.
+HWY_INLINE void transpose(__m512i (&v)[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    v[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    v[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    v[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+// The elements [i, i + 16) of a query row, zeros behind its end.
+HWY_INLINE __m512 load_query(const AttentionRows& rows, const float* const* source, int64_t row, int64_t i) {
+  if (row >= rows.count || i >= rows.head_size) return _mm512_setzero_ps();
+  const int64_t left = rows.head_size - i;
+  const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+  return _mm512_maskz_loadu_ps(mask, source[row] + i);
+}
+
+void pack_wide(const AttentionRows& rows, const float* const* source, float factor) {
+  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
+    for (int64_t i = 0; i < rows.k_stride; i += 16) {
+      __m512i block[16];
+      for (int r = 0; r < 16; ++r)
+        block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, source, lane + r, i), _mm512_set1_ps(factor)));
+      transpose(block);
+      for (int r = 0; r < 16; ++r) _mm512_storeu_si512(rows.q + (i + r) * rows.lanes + lane, block[r]);
+    }
+  }
+}
+
+void unpack_wide(const AttentionRows& rows, float* target) {
+  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
+    for (int64_t i = 0; i < rows.v_stride; i += 16) {
+      __m512i block[16];
+      for (int r = 0; r < 16; ++r) block[r] = _mm512_loadu_si512(rows.result + (i + r) * rows.lanes + lane);
+      transpose(block);
+      for (int r = 0; r < 16 && lane + r < rows.count; ++r)
+        _mm512_storeu_si512(target + (lane + r) * rows.v_stride + i, block[r]);
+    }
+  }
+}
+#else
 void pack_wide(const AttentionRows& rows, const float* const* source, float factor) {
   for (int64_t row = 0; row < rows.lanes; ++row) {
     float* target = rows.q + row;
@@ -313,10 +384,13 @@ void unpack_wide(const AttentionRows& rows, float* target) {
   for (int64_t row = 0; row < rows.count; ++row)
     for (int64_t i = 0; i < rows.v_stride; ++i) target[row * rows.v_stride + i] = rows.result[i * rows.lanes + row];
 }
+#endif
 
 constexpr AttentionFunctions kFunctions = {
     .lanes = kLanes,
+    .stride_multiple = kLanes,
     .most_narrow_rows = kLanes / 2,
+    .wide_takes_bf16 = false,
     .reset = reset,
     .attend_narrow = attend_narrow,
     .attend_wide = attend_wide,

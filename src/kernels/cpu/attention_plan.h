@@ -1,10 +1,10 @@
 // How one attention step is cut into tasks.
 //
-// A block is some queries of a sequence with all heads of one kv head: up to kMaxWideRows rows. Long sequences have many
-// blocks, and each walks its keys alone. The keys of a sequence of one block (a decode, a short chunk) are cut into
-// segments at fixed positions; the results of segments are folded together in order, by one thread or, when that would
-// leave other threads idle, after tasks of one segment each. The arithmetic is the same either way, so results do not
-// depend on the number of threads, nor on what else is in the step.
+// A block is some queries of a sequence with all heads of one kv head: up to kMaxWideRows rows. Long sequences have
+// many blocks, and each walks its keys alone. The keys of a sequence of one block (a decode, a short chunk) are cut
+// into segments at fixed positions; the results of segments are folded together in order, by one thread or, when that
+// would leave other threads idle, after tasks of one segment each. The arithmetic is the same either way, so results do
+// not depend on the number of threads, nor on what else is in the step.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@ struct SequencePlan {
   int64_t context_start = 0;             // position of the first slot of the first page
   const int32_t* pages = nullptr;
   int64_t queries_per_block = 0, blocks = 0;
-  bool split = false;          // one task per segment and kv head, else per block and kv head
-  int64_t segments = 1;        // of a sequence of one block
+  bool split = false;    // one task per segment and kv head, else per block and kv head
+  int64_t segments = 1;  // of a sequence of one block
   int64_t first_task = 0;
   int64_t first_partial = 0;   // floats into the partial results
   int64_t partial_floats = 0;  // of one segment and kv head

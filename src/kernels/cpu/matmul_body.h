@@ -323,7 +323,11 @@ static void gemm_tile(const GemmTile& t) {
   for (int64_t k = 0; k < t.k; ++k, x += MR, panel += NV * kLanes) {
     Reg w[NV];
 #pragma GCC unroll 4
-    for (int i = 0; i < NV; ++i) w[i] = V::load(panel + i * kLanes);
+    for (int i = 0; i < NV; ++i) {
+      w[i] = V::load(panel + i * kLanes);
+      __builtin_prefetch(panel + (8 * NV + i) * kLanes);
+    }
+    __builtin_prefetch(x + 16 * MR);
 #pragma GCC unroll 16
     for (int row = 0; row < MR; ++row) {
       Reg b = V::broadcast(x + row);

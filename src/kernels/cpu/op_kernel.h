@@ -1,5 +1,5 @@
-// Kernels that are an op and its rows: one `run` per op, over the inner loops of an instruction set. Their parameters are
-// the attributes of the op, their arguments its inputs and then its outputs. Activations are f32.
+// Kernels that are an op and its rows: one `run` per op, over the inner loops of an instruction set. Their parameters
+// are the attributes of the op, their arguments its inputs and then its outputs. Activations are f32.
 #pragma once
 
 #include <memory>

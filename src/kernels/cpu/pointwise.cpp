@@ -16,9 +16,8 @@ void run_binary(BinaryFunction f, const Launch& launch) {
   float* y = launch.arguments[2].as<float>();
   const int64_t size = row_size(launch.arguments[0]), count = element_count(launch.arguments[0]);
   if (element_count(launch.arguments[1]) == count) {
-    return for_each_row_range(launch, count, 1, [&](int64_t begin, int64_t end) {
-      f(a + begin, b + begin, y + begin, end - begin);
-    });
+    return for_each_row_range(launch, count, 1,
+                              [&](int64_t begin, int64_t end) { f(a + begin, b + begin, y + begin, end - begin); });
   }
   for_each_row_range(launch, count / size, size, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * size; i < end * size; i += size) f(a + i, b, y + i, size);
@@ -62,9 +61,10 @@ void run(const GatedActivation& op, const VectorFunctions& functions, const Laun
   if (launch.arguments.size() == 3) {
     const float* up = launch.arguments[1].as<float>();
     float* y = launch.arguments[2].as<float>();
-    return for_each_row_range(launch, element_count(launch.arguments[0]), kFunctionCost, [&](int64_t begin, int64_t end) {
-      functions.gate(op.function, x + begin, up + begin, y + begin, end - begin);
-    });
+    return for_each_row_range(launch, element_count(launch.arguments[0]), kFunctionCost,
+                              [&](int64_t begin, int64_t end) {
+                                functions.gate(op.function, x + begin, up + begin, y + begin, end - begin);
+                              });
   }
   float* y = launch.arguments[1].as<float>();
   // Elements rather than rows are shared: one token of a wide model is work for several threads.

@@ -35,7 +35,8 @@ void run(const Rope& op, const VectorFunctions& functions, const Launch& launch)
       for (int64_t head = i * size; head < (i + 1) * size; head += op.head_size) {
         functions.rotate(x + head, angles + i * rotated, rotated / 2, op.interleaved, y + head);
         if (x != y)
-          std::memcpy(y + head + rotated, x + head + rotated, static_cast<size_t>(op.head_size - rotated) * sizeof(float));
+          std::memcpy(y + head + rotated, x + head + rotated,
+                      static_cast<size_t>(op.head_size - rotated) * sizeof(float));
       }
     }
   });

@@ -31,15 +31,13 @@ HWY_INLINE void map(const float* x, float* y, int64_t count, F f) {
 }
 
 void add(const float* a, const float* b, float* y, int64_t count) {
-  for_each_vector(count, [&](auto d, int64_t i) {
-    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
-  });
+  for_each_vector(count,
+                  [&](auto d, int64_t i) { hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); });
 }
 
 void multiply(const float* a, const float* b, float* y, int64_t count) {
-  for_each_vector(count, [&](auto d, int64_t i) {
-    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
-  });
+  for_each_vector(count,
+                  [&](auto d, int64_t i) { hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); });
 }
 
 void scale(const float* x, float factor, float* y, int64_t count) {
@@ -47,8 +45,7 @@ void scale(const float* x, float factor, float* y, int64_t count) {
 }
 
 void soft_cap(const float* x, float cap, float* y, int64_t count) {
-  map(x, y, count,
-      [=](auto d, auto v) { return hn::Mul(tanh_of(d, hn::Div(v, hn::Set(d, cap))), hn::Set(d, cap)); });
+  map(x, y, count, [=](auto d, auto v) { return hn::Mul(tanh_of(d, hn::Div(v, hn::Set(d, cap))), hn::Set(d, cap)); });
 }
 
 void blend(const float* a, float a_factor, const float* b, float b_factor, float* y, int64_t count) {
@@ -62,15 +59,22 @@ void blend(const float* a, float a_factor, const float* b, float b_factor, float
 template <class F>
 HWY_INLINE void with_function(ActivationFunction function, F use) {
   switch (function) {
-    case ActivationFunction::kNone: return use([](auto, auto x) { return x; });
-    case ActivationFunction::kSilu: return use([](auto d, auto x) { return hn::Mul(x, sigmoid_of(d, x)); });
-    case ActivationFunction::kGelu: return use([](auto d, auto x) { return gelu_of(d, x); });
-    case ActivationFunction::kGeluTanh: return use([](auto d, auto x) { return gelu_tanh_of(d, x); });
+    case ActivationFunction::kNone:
+      return use([](auto, auto x) { return x; });
+    case ActivationFunction::kSilu:
+      return use([](auto d, auto x) { return hn::Mul(x, sigmoid_of(d, x)); });
+    case ActivationFunction::kGelu:
+      return use([](auto d, auto x) { return gelu_of(d, x); });
+    case ActivationFunction::kGeluTanh:
+      return use([](auto d, auto x) { return gelu_tanh_of(d, x); });
     case ActivationFunction::kQuickGelu:
       return use([](auto d, auto x) { return hn::Mul(x, sigmoid_of(d, hn::Mul(x, hn::Set(d, 1.702f)))); });
-    case ActivationFunction::kRelu: return use([](auto d, auto x) { return hn::Max(x, hn::Zero(d)); });
-    case ActivationFunction::kTanh: return use([](auto d, auto x) { return tanh_of(d, x); });
-    case ActivationFunction::kSigmoid: return use([](auto d, auto x) { return sigmoid_of(d, x); });
+    case ActivationFunction::kRelu:
+      return use([](auto d, auto x) { return hn::Max(x, hn::Zero(d)); });
+    case ActivationFunction::kTanh:
+      return use([](auto d, auto x) { return tanh_of(d, x); });
+    case ActivationFunction::kSigmoid:
+      return use([](auto d, auto x) { return sigmoid_of(d, x); });
   }
 }
 
@@ -178,16 +182,17 @@ void rms_norm(const float* x, const float* gamma, float epsilon, float* y, int64
   });
 }
 
+// The mean is found in two steps: the second removes what rounding left of a mean far from zero.
 void layer_norm(const float* x, const float* gamma, const float* beta, float epsilon, float* y, int64_t count) {
   const double size = static_cast<double>(count);
   const float mean = static_cast<float>(sum(count, [=](auto d, int64_t i) { return hn::LoadU(d, x + i); }) / size);
-  double squares = sum(count, [=](auto d, int64_t i) {
-    auto v = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
-    return hn::Mul(v, v);
-  });
+  auto near = [=](auto d, int64_t i) { return hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean)); };
+  const float rest = static_cast<float>(sum(count, near) / size);
+  auto centered = [=](auto d, int64_t i) { return hn::Sub(near(d, i), hn::Set(d, rest)); };
+  double squares = sum(count, [=](auto d, int64_t i) { return hn::Mul(centered(d, i), centered(d, i)); });
   const float factor = static_cast<float>(1 / std::sqrt(squares / size + epsilon));
   for_each_vector(count, [=](auto d, int64_t i) {
-    auto v = hn::Mul(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean)), hn::Set(d, factor));
+    auto v = hn::Mul(centered(d, i), hn::Set(d, factor));
     hn::StoreU(hn::MulAdd(v, hn::LoadU(d, gamma + i), hn::LoadU(d, beta + i)), d, y + i);
   });
 }

@@ -19,8 +19,8 @@ HWY_INLINE V polynomial(D d, V x, const float (&c)[kCount]) {
 }
 
 // 2^f for |f| <= 1/2, to 2e-9.
-constexpr float kExp2[] = {1.0f,           0.6931472057f,   0.2402264689f,  0.05550328777f,
-                           0.009618488938f, 0.001339993116f, 0.0001534581723f};
+constexpr float kExp2[] = {
+    1.0f, 0.6931472057f, 0.2402264689f, 0.05550328777f, 0.009618488938f, 0.001339993116f, 0.0001534581723f};
 
 // p * 2^n for n in [-127, 127]; n = -127 gives 0.
 template <class D, class V>
@@ -30,17 +30,28 @@ HWY_INLINE V times_power_of_two(D d, V p, V n) {
   return hn::Mul(p, hn::BitCast(d, bits));
 }
 
-// Below -126.5 the result is 0. Operands of Max and Min stand so that a NaN passes through.
+// x within [least, most]; a NaN stays one (x86 returns the second operand, single elements ask for comparisons).
+template <class D, class V>
+HWY_INLINE V clamp(D d, V x, float least, float most) {
+#if HWY_TARGET == HWY_SCALAR
+  x = hn::IfThenElse(hn::Lt(x, hn::Set(d, least)), hn::Set(d, least), x);
+  return hn::IfThenElse(hn::Gt(x, hn::Set(d, most)), hn::Set(d, most), x);
+#else
+  return hn::Min(hn::Set(d, most), hn::Max(hn::Set(d, least), x));
+#endif
+}
+
+// Below -126.5 the result is 0.
 template <class D, class V>
 HWY_INLINE V exp2_of(D d, V x) {
-  x = hn::Min(hn::Set(d, 127.49f), hn::Max(hn::Set(d, -127.0f), x));
+  x = clamp(d, x, -127.0f, 127.49f);
   V n = hn::Round(x);
   return times_power_of_two(d, polynomial(d, hn::Sub(x, n), kExp2), n);
 }
 
 template <class D, class V>
 HWY_INLINE V exp_of(D d, V x) {
-  x = hn::Min(hn::Set(d, 88.3f), hn::Max(hn::Set(d, -88.0f), x));
+  x = clamp(d, x, -88.0f, 88.3f);
   V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
   // ln 2 in two parts: n times the first is exact.
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);

@@ -33,6 +33,9 @@ class AttentionSource final : public TacticSource {
     if (!op) return Unsupported{"solves only attention"};
     std::string reason = unless_level(target, level_);
     if (reason.empty()) reason = refusal(*op, problem);
+    for (size_t state : {1, 2})
+      if (reason.empty() && level_ == CpuLevel::kAmx && problem.inputs[state].dtype != DType::kBF16)
+        reason = format("found {} where a bf16 state is needed", print(problem.inputs[state]));
     if (!reason.empty()) return Unsupported{reason};
     return std::vector<std::string>{"paged"};
   }
@@ -60,8 +63,9 @@ class AttentionSource final : public TacticSource {
 }  // namespace
 
 const TacticSource* attention_source(CpuLevel level) {
-  static const AttentionSource portable(CpuLevel::kPortable), avx2(CpuLevel::kAvx2), avx512(CpuLevel::kAvx512);
-  return level == CpuLevel::kPortable ? &portable : level == CpuLevel::kAvx2 ? &avx2 : &avx512;
+  static const AttentionSource sources[] = {AttentionSource(CpuLevel::kPortable), AttentionSource(CpuLevel::kAvx2),
+                                            AttentionSource(CpuLevel::kAvx512), AttentionSource(CpuLevel::kAmx)};
+  return &sources[static_cast<size_t>(level)];
 }
 
 }  // namespace ingot

@@ -1,5 +1,5 @@
-// Tactic sources of the kernels that are an op and its rows (kernels/cpu/op_kernel.h): one tactic each, whose parameters
-// are the attributes of the op.
+// Tactic sources of the kernels that are an op and its rows (kernels/cpu/op_kernel.h): one tactic each, whose
+// parameters are the attributes of the op.
 #pragma once
 
 #include <string>

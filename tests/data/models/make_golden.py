@@ -1,8 +1,7 @@
-"""Makes the toy checkpoints of this folder whose names end in an underscore-free variant listed in CASES below.
+"""Makes the toy checkpoints of this folder that CASES lists: what the other folders, made the same way, do not show.
 
 Each is a random model of two or three layers in bfloat16 with golden.safetensors: `input_ids` and the float32 `logits`
-of transformers 5.17 (torch 2.11, CPU). Usage: python3 make_golden.py [NAME…]. The other folders were made elsewhere
-the same way with larger sizes.
+of transformers 5.17 (torch 2.11, CPU). Usage: python3 make_golden.py [NAME...]
 """
 
 import json
@@ -62,7 +61,7 @@ def bare_gpt2(tensors):
     return tensors
 
 
-# name: (class, config settings, change to config.json, change to the tensors, other lengths with logits of their own)
+# name: (class, config settings, change to config.json)
 CASES = {
     "gpt-neox-serial": ("GPTNeoX", dict(use_parallel_residual=False, rope_parameters=dict(
         rope_type="default", rope_theta=5000.0, partial_rotary_factor=0.5), num_key_value_heads=None), neox_keys),
@@ -90,7 +89,7 @@ CLASSES = {"GPT2": ("GPT2Config", "GPT2LMHeadModel"), "Gemma3": ("Gemma3TextConf
 
 
 def make(name):
-    family, settings, change, *_ = CASES[name]
+    family, settings, change = CASES[name]
     config_class, model_class = CLASSES.get(family, (family + "Config", family + "ForCausalLM"))
     sizes = {} if family == "GPT2" else COMMON
     config = getattr(transformers, config_class)(**{**sizes, **settings})

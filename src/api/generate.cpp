@@ -1,0 +1,132 @@
+// The public Session and TextCodec around generate/ and text/.
+#include "ingot/generate.h"
+
+#include <chrono>
+#include <map>
+
+#include "api/engine.h"
+#include "base/error.h"
+#include "generate/text_generator.h"
+
+namespace ingot {
+
+namespace {
+using Clock = std::chrono::steady_clock;
+
+// Counts one answer's times.
+struct Stopwatch {
+  Clock::time_point start = Clock::now(), first, last;
+  void token(Generation& generation) {
+    last = Clock::now();
+    if (generation.new_tokens++ == 0) first = last;
+    generation.ms_first_token = std::chrono::duration<double, std::milli>(first - start).count();
+    double seconds = std::chrono::duration<double>(last - first).count();
+    if (seconds > 0) generation.tokens_per_second = static_cast<double>(generation.new_tokens - 1) / seconds;
+  }
+};
+
+TokenSessionOptions token_options(const SessionConfig& config) {
+  TokenSessionOptions options;
+  options.runner.threads = config.threads;
+  options.runner.kv_cache_memory = static_cast<uint64_t>(config.kv_cache_memory);
+  return options;
+}
+
+void add_token(Generation& generation, const SampledToken& token, const SamplingParams& params) {
+  generation.ids.push_back(token.id);
+  if (params.logprobs >= 0) generation.logprobs.push_back(token.logprob);
+}
+}  // namespace
+
+struct TextCodec::Impl {
+  Tokenizer tokenizer;
+};
+
+TextCodec TextCodec::from_dir(const std::string& directory) {
+  TextCodec codec;
+  codec.impl_ = std::make_shared<const Impl>(Impl{Tokenizer::from_dir(directory)});
+  return codec;
+}
+
+std::vector<int32_t> TextCodec::encode(const std::string& text, bool add_special_tokens) const {
+  return impl_->tokenizer.encode(text, add_special_tokens);
+}
+
+std::string TextCodec::decode(const std::vector<int32_t>& ids, bool skip_special_tokens) const {
+  return impl_->tokenizer.decode(ids, skip_special_tokens);
+}
+
+struct Session::Impl {
+  Engine engine;
+  TokenSession tokens;
+  std::unique_ptr<TextGenerator> text;  // made when text is first asked for
+
+  TextGenerator& generator() {
+    if (!text) text = std::make_unique<TextGenerator>(tokens, Tokenizer::from_dir(engine.directory()));
+    return *text;
+  }
+};
+
+Session::Session(const Engine& engine, const SessionConfig& config)
+    : impl_(new Impl{engine, TokenSession(engine.impl()->loaded, token_options(config)), nullptr}) {}
+
+Generation Session::generate(const std::string& prompt, const SamplingParams& params, const TextCallback& on_text) {
+  Stopwatch watch;
+  TextGenerator& generator = impl_->generator();
+  if (prompt.empty()) fail(ErrorCode::kUsage, "the prompt is empty");
+  std::vector<int32_t> ids = generator.encode(prompt);
+  Generation generation;
+  generation.prompt_tokens = static_cast<int64_t>(ids.size());
+  uint64_t request = generator.submit(std::move(ids), params);
+  while (!generator.idle())
+    for (TextEvent& event : generator.step()) {
+      add_token(generation, event.token, params);
+      watch.token(generation);
+      generation.text += event.text;
+      generation.finish_reason = event.finish_reason;
+      if (on_text && !event.text.empty() && !on_text(event.text)) {
+        generator.cancel(request);
+        generation.finish_reason = "stop";
+        return generation;
+      }
+    }
+  return generation;
+}
+
+std::vector<Generation> Session::generate_all(const std::vector<std::string>& prompts, const SamplingParams& params) {
+  TextGenerator& generator = impl_->generator();
+  std::vector<Generation> generations(prompts.size());
+  std::vector<Stopwatch> watches(prompts.size());
+  std::map<uint64_t, size_t> places;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].empty()) fail(ErrorCode::kUsage, "prompt {} is empty", i + 1);
+    std::vector<int32_t> ids = generator.encode(prompts[i]);
+    generations[i].prompt_tokens = static_cast<int64_t>(ids.size());
+    places[generator.submit(std::move(ids), params)] = i;
+  }
+  while (!generator.idle())
+    for (TextEvent& event : generator.step()) {
+      Generation& generation = generations[places.at(event.request)];
+      add_token(generation, event.token, params);
+      watches[places.at(event.request)].token(generation);
+      generation.text += event.text;
+      generation.finish_reason = event.finish_reason;
+    }
+  return generations;
+}
+
+Generation Session::generate_ids(const std::vector<int32_t>& prompt, const SamplingParams& params) {
+  Stopwatch watch;
+  Generation generation;
+  generation.prompt_tokens = static_cast<int64_t>(prompt.size());
+  impl_->tokens.submit({prompt, params});
+  while (!impl_->tokens.idle())
+    for (const TokenEvent& event : impl_->tokens.step()) {
+      add_token(generation, event.token, params);
+      watch.token(generation);
+      generation.finish_reason = event.finish_reason;
+    }
+  return generation;
+}
+
+}  // namespace ingot

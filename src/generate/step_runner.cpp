@@ -1,0 +1,158 @@
+#include "generate/step_runner.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+
+namespace ingot {
+
+namespace {
+
+using List = const std::vector<int32_t>*;
+using Pick = List (*)(const StepBatch&, size_t);
+
+struct NamedInput {
+  std::string_view name;
+  Pick list;
+};
+
+constexpr NamedInput kInputs[] = {
+    {"ids", [](const StepBatch& batch, size_t) -> List { return &batch.ids; }},
+    {"positions", [](const StepBatch& batch, size_t) -> List { return &batch.positions; }},
+    {"query_starts", [](const StepBatch& batch, size_t) -> List { return &batch.query_starts; }},
+    {"context_lengths", [](const StepBatch& batch, size_t) -> List { return &batch.context_lengths; }},
+    {"output_rows", [](const StepBatch& batch, size_t) -> List { return &batch.output_rows; }},
+};
+// Followed by the name of the group.
+constexpr NamedInput kGroupInputs[] = {
+    {"slots.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].slots; }},
+    {"page_starts.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_starts; }},
+    {"page_list.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_list; }},
+    {"context_starts.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].context_starts; }},
+};
+
+// The largest value of `symbol` in any of the programs; `otherwise` when none has it.
+int64_t largest(const std::vector<const ResolvedProgram*>& programs, std::string_view symbol, int64_t otherwise) {
+  int64_t most = -1;
+  for (const ResolvedProgram* program : programs)
+    for (const DimRange& range : program->program->dims)
+      if (range.symbol == symbol) most = std::max(most, range.max);
+  return most < 0 ? otherwise : most;
+}
+
+int64_t smaller_wish(int64_t limit, int64_t wish) { return wish > 0 ? std::min(limit, wish) : limit; }
+
+int thread_count(const LoadedEngine& engine, int wish) {
+  if (wish > 0) return wish;
+  const Json* build = engine.config().find("build_config");
+  int64_t tuned = build ? build->get("threads", 0) : 0;
+  return static_cast<int>(std::min<int64_t>(tuned > 0 ? tuned : usable_cpus(), usable_cpus()));
+}
+
+}  // namespace
+
+StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRunnerOptions& options)
+    : engine_(std::move(engine)) {
+  auto threads = std::make_shared<ThreadPool>(thread_count(*engine_, options.threads));
+  context_ = std::make_unique<ExecutionContext>(engine_, std::move(threads));
+  values_.assign(engine_->symbols().size(), -1);
+  find_inputs();
+  find_limits(options);
+  uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory();
+  pool_ = std::make_unique<StatePool>(engine_->plan(), StatePoolOptions{budget, {}});
+  const Plan& plan = engine_->plan();
+  for (size_t i = 0; i < plan.states.size(); ++i) context_->bind_state(plan.states[i].name, pool_->state(i));
+  for (size_t g = 0; g < plan.groups.size(); ++g) {
+    page_symbols_.push_back("pages." + plan.groups[g].name);
+    pool_symbols_.push_back("pool_pages." + plan.groups[g].name);
+  }
+}
+
+void StepRunner::find_inputs() {
+  const Plan& plan = engine_->plan();
+  auto find = [&](const std::string& name) -> BoundInput {
+    for (const NamedInput& input : kInputs)
+      if (input.name == name) return {name, input.list, 0};
+    for (const NamedInput& input : kGroupInputs)
+      for (size_t g = 0; g < plan.groups.size(); ++g)
+        if (std::string(input.name) + plan.groups[g].name == name) return {name, input.list, g};
+    fail(ErrorCode::kIncompatible, "the engine needs the input {}, which no language model has", name);
+  };
+  for (const PlanInput& input : plan.inputs) {
+    if (input.type.dtype != DType::kI32 || input.type.shape.size() != 1)
+      fail(ErrorCode::kIncompatible, "the input {} is {}, not a list of i32", input.name, print(input.type));
+    inputs_.push_back(find(input.name));
+  }
+  for (const PlanOutput& output : plan.outputs) {
+    if (output.name != "logits") continue;
+    const Shape& shape = output.type.shape;
+    if (output.type.dtype != DType::kF32 || shape.size() != 2 || shape[0] != Dim("outputs") || !shape[1].is_constant() ||
+        shape[1].constant() < 1)
+      fail(ErrorCode::kIncompatible, "the output logits is {}, not f32[outputs, vocabulary]", print(output.type));
+    vocab_size_ = shape[1].constant();
+  }
+  if (vocab_size_ == 0) fail(ErrorCode::kIncompatible, "the engine has no output logits: it is not a language model");
+}
+
+void StepRunner::find_limits(const StepRunnerOptions& options) {
+  auto programs = engine_->programs("main");
+  const Json* build = engine_->config().find("build_config");
+  int64_t built_seq_len = build ? build->get("max_seq_len", 0) : 0;
+  limits_.max_seq_len = smaller_wish(built_seq_len > 0 ? built_seq_len : INT32_MAX, options.max_seq_len);
+  limits_.max_batch_size = smaller_wish(largest(programs, "sequences", INT32_MAX), options.max_batch_size);
+  limits_.max_num_tokens = smaller_wish(largest(programs, "tokens", INT32_MAX), options.max_num_tokens);
+  limits_.max_outputs = largest(programs, "outputs", INT32_MAX);
+  for (const CacheGroup& group : engine_->plan().groups)
+    limits_.max_pages.push_back(largest(programs, "pages." + group.name, 0));
+  for (const ResolvedProgram* program : programs)
+    for (const DimRange& range : program->program->dims)
+      if (range.symbol == "outputs" && range.min > 0) may_skip_outputs_ = false;
+}
+
+uint64_t StepRunner::default_kv_cache_memory() const {
+  const Plan& plan = engine_->plan();
+  double wanted = 0;
+  uint64_t least = 0;  // one page of every group
+  for (const CacheGroup& group : plan.groups) {
+    auto positions = static_cast<double>(limits_.max_seq_len);
+    if (group.window > 0) positions = std::min(positions, static_cast<double>(group.window + limits_.max_num_tokens));
+    double pages = (positions / static_cast<double>(group.page_size) + 2) * static_cast<double>(limits_.max_batch_size);
+    for (const PlanState& state : plan.states) {
+      if (state.group != group.name) continue;
+      TensorType page = state.type;
+      page.shape.erase(page.shape.begin());
+      wanted += pages * static_cast<double>(page.bytes());
+      least += static_cast<uint64_t>(page.bytes());
+    }
+  }
+  double half_of_free = static_cast<double>(available_memory_bytes()) / 2;
+  return std::max(least, static_cast<uint64_t>(std::min(wanted, half_of_free)));
+}
+
+void StepRunner::set(std::string_view symbol, int64_t value) {
+  int index = engine_->find_symbol(symbol);
+  if (index >= 0) values_[static_cast<size_t>(index)] = value;
+}
+
+std::span<float> StepRunner::run(StepBatch& batch) {
+  auto rows = static_cast<int64_t>(batch.outputs.size());
+  if (rows == 0 && !may_skip_outputs_) batch.output_rows.assign(1, 0);
+  set("tokens", batch.tokens());
+  set("sequences", batch.sequences());
+  set("outputs", static_cast<int64_t>(batch.output_rows.size()));
+  for (size_t g = 0; g < batch.groups.size(); ++g) {
+    set(page_symbols_[g], static_cast<int64_t>(batch.groups[g].page_list.size()));
+    set(pool_symbols_[g], pool_->capacity(g));
+  }
+  for (const BoundInput& input : inputs_) {
+    // With its capacity, so that a list that grows a little stays bound as it is.
+    const std::vector<int32_t>& list = *input.list(batch, input.group);
+    context_->bind_input(input.name, {reinterpret_cast<const std::byte*>(list.data()), list.capacity() * sizeof(int32_t)});
+  }
+  context_->enqueue(values_);
+  if (rows == 0) return {};
+  return {static_cast<float*>(context_->output("logits")), static_cast<size_t>(rows * vocab_size_)};
+}
+
+}  // namespace ingot

@@ -1,0 +1,59 @@
+// Runs packed steps of a language model: the engine, its states and the inputs that a StepBatch fills.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "generate/scheduler.h"
+#include "runtime/execution_context.h"
+
+namespace ingot {
+
+struct StepRunnerOptions {
+  int threads = 0;               // 0: what the engine was tuned for, else all usable CPUs
+  uint64_t kv_cache_memory = 0;  // bytes; 0: what max_batch_size full sequences need, at most half of the free memory
+  // At most what the engine was built for; 0: that.
+  int64_t max_batch_size = 0, max_num_tokens = 0, max_seq_len = 0;
+};
+
+class StepRunner {
+ public:
+  // Throws an Error with ErrorCode::kIncompatible when the engine's entry "main" is not a language model: it needs an
+  // input that no step has, or has no logits f32 [outputs, vocabulary].
+  StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRunnerOptions& options);
+
+  const ScheduleLimits& limits() const { return limits_; }
+  StatePool& pool() { return *pool_; }
+  const std::vector<CacheGroup>& groups() const { return engine_->plan().groups; }
+  int64_t vocab_size() const { return vocab_size_; }
+  ExecutionContext& context() { return *context_; }
+  const LoadedEngine& engine() const { return *engine_; }
+
+  // The logits of each output row, valid until the next run; they may be changed. `batch` must stay until then.
+  std::span<float> run(StepBatch& batch);
+
+ private:
+  struct BoundInput {
+    std::string name;
+    const std::vector<int32_t>* (*list)(const StepBatch&, size_t group);
+    size_t group = 0;
+  };
+
+  void find_inputs();
+  void find_limits(const StepRunnerOptions& options);
+  uint64_t default_kv_cache_memory() const;
+  void set(std::string_view symbol, int64_t value);
+
+  std::shared_ptr<const LoadedEngine> engine_;
+  std::unique_ptr<ExecutionContext> context_;
+  std::unique_ptr<StatePool> pool_;
+  ScheduleLimits limits_;
+  int64_t vocab_size_ = 0;
+  bool may_skip_outputs_ = true;   // steps without an output row run as such
+  std::vector<BoundInput> inputs_;
+  std::vector<std::string> page_symbols_, pool_symbols_;
+  std::vector<int64_t> values_;    // per symbol of the engine
+};
+
+}  // namespace ingot

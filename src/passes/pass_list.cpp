@@ -1,0 +1,42 @@
+// The order of the passes, with the reason for each place.
+#include <array>
+
+#include "passes/passes.h"
+
+namespace ingot {
+
+namespace {
+constexpr std::array kPasses = {
+    // First, so that every later pattern has one form to look for.
+    Pass{"canonicalize", canonicalize},
+    // Before all rules that ask for weights: a cast or scaled weight is a weight again.
+    Pass{"fold_constants", fold_constants},
+    // Before the merges, which look for readers of one value.
+    Pass{"common_subexpressions", common_subexpressions},
+    // Before the merges: afterwards a scale would concern a part of a weight.
+    Pass{"fold_scale_into_weight", fold_scale_into_weight},
+    // The same; and an activation or residual can join a matmul only after its bias.
+    Pass{"fold_bias", fold_bias},
+    // Before fuse_matmul_activation, which would take the activation away from its product.
+    Pass{"fuse_gated_activation", fuse_gated_activation},
+    // Merging is right only when somebody reads the parts together, so the reader is fused before.
+    Pass{"merge_gate_up", merge_gate_up},
+    // Makes the slices of one projection that fuse_rope_kv_write looks for.
+    Pass{"merge_qkv", merge_qkv},
+    Pass{"fuse_rope_kv_write", fuse_rope_kv_write},
+    // Before fuse_matmul_residual: both want the residual sum. The norm must run over whole rows anyway and takes the
+    // sum
+    // from whatever made its operands (a matmul, another norm, a sum over ranks), the matmul only its own.
+    Pass{"fuse_add_norm", fuse_add_norm},
+    // Before fuse_matmul_residual: a residual is added after the function.
+    Pass{"fuse_matmul_activation", fuse_matmul_activation},
+    // Takes the sums that no norm wanted: the last one, and the inner one of parallel residuals.
+    Pass{"fuse_matmul_residual", fuse_matmul_residual},
+    // Last: every pass may leave something unused.
+    Pass{"dead_code", dead_code},
+};
+}  // namespace
+
+std::span<const Pass> pass_list() { return kPasses; }
+
+}  // namespace ingot
