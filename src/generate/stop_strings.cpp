@@ -1,6 +1,5 @@
 #include "generate/stop_strings.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace ingot {
@@ -8,9 +7,17 @@ namespace ingot {
 std::string StopStrings::push(std::string_view piece) {
   if (found_) return "";
   held_ += piece;
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
-  if (first != std::string::npos) {
+  // The match that is complete first, so that the pieces in which text comes make no difference.
+  size_t first = 0, first_end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    size_t begin = held_.find(stop);
+    if (begin == std::string::npos) continue;
+    size_t end = begin + stop.size();
+    if (end > first_end || (end == first_end && begin > first)) continue;
+    first = begin;
+    first_end = end;
+  }
+  if (first_end != std::string::npos) {
     found_ = true;
     held_.resize(first);
     return std::exchange(held_, "");

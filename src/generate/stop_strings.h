@@ -11,7 +11,8 @@ class StopStrings {
  public:
   explicit StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
-  // The text that no stop string can begin in any more. Once one is complete, the text before it is all there will be.
+  // The text that no stop string can begin in any more. Once one is complete, the text before it is all there will be;
+  // of several, the one that is complete first counts.
   std::string push(std::string_view piece);
   // What was held back, when no more text comes.
   std::string finish();

@@ -151,6 +151,9 @@ class Parser {
     TensorType type;
   };
 
+  // Of the word that was read last.
+  static size_t column_of(const std::string& word, const Lexer& lexer) { return lexer.position() + 1 - word.size(); }
+
   void parse_dims(Lexer& lexer) {
     do {
       DimRange dim;
@@ -182,7 +185,8 @@ class Parser {
     if (!lexer.peek("%")) lexer.fail("a value, '%' and its name");
     std::string name = lexer.word("a value");
     auto found = values_.find(name);
-    if (found == values_.end()) lexer.fail(format("a value that an earlier line defines, not {}", name));
+    if (found == values_.end())
+      fail(ErrorCode::kRuntime, "column {}: no earlier line defines {}", column_of(name, lexer), name);
     return found->second;
   }
 
@@ -190,7 +194,8 @@ class Parser {
     if (!lexer.peek("%")) lexer.fail("a value, '%' and its name");
     Result result;
     result.name = lexer.word("a value");
-    if (values_.contains(result.name)) lexer.fail(format("a new name, {} is defined already", result.name));
+    if (values_.contains(result.name))
+      fail(ErrorCode::kRuntime, "column {}: {} is defined already", column_of(result.name, lexer), result.name);
     lexer.expect(":");
     result.type = parse_type(lexer);
     if (!result.type.layout.empty()) lexer.fail("a type without a layout: values of networks are row major");
@@ -234,7 +239,7 @@ class Parser {
   }
 
   Values parse_call(const std::string& op_name, Lexer& lexer) {
-    size_t column = lexer.position() + 1 - op_name.size();
+    size_t column = column_of(op_name, lexer);
     lexer.expect("(");
     Values inputs;
     while (!lexer.accept(")")) {

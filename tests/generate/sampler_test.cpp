@@ -102,13 +102,13 @@ TEST(SamplerTest, TopPKeepsEnoughOfALargeFlatVocabulary) {
   SamplingParams params{.temperature = 1, .top_p = 0.5f};
   std::set<int32_t> drawn;
   Sampler sampler(params, {}, {});
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 500; ++i) {
     std::vector<float> copy = flat;
     drawn.insert(sampler.sample(copy).id);
     sampler.accept(0);
   }
   EXPECT_LT(*drawn.rbegin(), 10001);  // ties go to the smaller ids
-  EXPECT_GT(*drawn.rbegin(), 9900);
+  EXPECT_GT(*drawn.rbegin(), 9800);
 }
 
 TEST(SamplerTest, DependsOnSeedAndPlaceAlone) {
@@ -121,8 +121,8 @@ TEST(SamplerTest, DependsOnSeedAndPlaceAlone) {
     by_seed.insert(sample(params, logits).id);
     by_place.insert(sample({.temperature = 1}, logits, {}, std::vector<int32_t>(seed, 999)).id);
   }
-  EXPECT_GT(by_seed.size(), 10u);
-  EXPECT_GT(by_place.size(), 10u);
+  EXPECT_GT(by_seed.size(), 5u);
+  EXPECT_GT(by_place.size(), 5u);
 }
 
 TEST(SamplerTest, CountedRandomIsUniform) {

@@ -65,7 +65,7 @@ TEST_F(TokenSessionTest, AnswersDoNotDependOnCompany) {
     std::map<uint64_t, std::vector<int32_t>> expected;
     for (int32_t i = 0; i < 12; ++i) {
       auto ids = prompt(static_cast<size_t>(1 + i * 3), i);
-      expected[many.submit({ids, length(5 + i)})] = model_.continuation(ids, static_cast<size_t>(5 + i));
+      expected[many.submit({ids, length(40 - i)})] = model_.continuation(ids, static_cast<size_t>(40 - i));
     }
     auto answers = finish(many);
     ASSERT_EQ(answers.size(), expected.size());

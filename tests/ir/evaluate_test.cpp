@@ -12,20 +12,21 @@ HostTensor matrix(std::vector<double> values, int64_t columns) {
   return {{DType::kF32, {rows, columns}, ""}, std::move(values)};
 }
 
+HostTensor zeros(std::string_view type) { return HostTensor(parse_type(type)); }
+
 HostTensor leaf(std::string_view name) {
   if (name == "w") return {{DType::kF32, {1, 2}, ""}, {1.0 / 3, 2}};
   fail(ErrorCode::kRuntime, "no leaf {}", name);
 }
 
-const char* const kNetwork = R"(
+constexpr std::string_view kNetwork = R"ir(
 %x: f32[tokens, 2] = input x
-%w: bf16[1, 2] = weight w {recipe = "cast(w, bf16)"
-}
+%w: bf16[1, 2] = weight w {recipe = "cast(w, bf16)"}
 %0: f32[tokens, 1] = matmul(%x, %w)  # product
 %1: f32[tokens, 1] = scale(%0) {factor = 2}
 output a = %0
 output b = %1
-)";
+)ir";
 
 TEST(Evaluate, RoundsToTheDtypes) {
   Evaluation result = evaluate(parse_network(kNetwork), {{"x", matrix({3, 1, 0, 1}, 2)}}, leaf);
@@ -88,13 +89,11 @@ output o = %0
 
 TEST(Evaluate, InputsMustFit) {
   HostTensor x = matrix({1, 2, 3, 4}, 2);
-  EXPECT_EQ(error_of({{"x", x}, {"y", HostTensor({DType::kF32, {5, 2}, ""})}}), "no error");
+  EXPECT_EQ(error_of({{"x", x}, {"y", zeros("f32[5, 2]")}}), "no error");
   EXPECT_EQ(error_of({{"x", x}}), "the input \"y\" is missing");
-  EXPECT_EQ(error_of({{"x", x}, {"y", HostTensor({DType::kF32, {4, 2}, ""})}}),
-            "\"y\" is f32[4, 2] where f32[2*tokens+1, 2] is needed");
+  EXPECT_EQ(error_of({{"x", x}, {"y", zeros("f32[4, 2]")}}), "\"y\" is f32[4, 2] where f32[2*tokens+1, 2] is needed");
   EXPECT_EQ(error_of({{"x", matrix({1, 2, 3}, 3)}, {"y", x}}), "\"x\" is f32[1, 3] where f32[tokens, 2] is needed");
-  EXPECT_EQ(error_of({{"x", HostTensor({DType::kI32, {1, 2}, ""})}, {"y", x}}),
-            "\"x\" is i32[1, 2] where f32[tokens, 2] is needed");
+  EXPECT_EQ(error_of({{"x", zeros("i32[1, 2]")}, {"y", x}}), "\"x\" is i32[1, 2] where f32[tokens, 2] is needed");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The wide form on AMX tiles; everything else as with AVX-512. A tile product is C[16][16] += A[16][32] B[32][16] in
 // bf16 with f32 sums, B holding pairs of its rows interleaved. With rows as lanes both products take the cache as A:
 // scores = K q needs keys as they lie, result += V' weights needs the values transposed.
+
 // g++ 12 takes the undefined operands inside its own intrinsics for mistakes.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
