@@ -12,7 +12,7 @@
 namespace ingot {
 
 struct EngineOptions {
-  bool verify = true;   // compare the checksums of the weights while loading
+  bool verify = true;  // compare the checksums of the weights while loading
 };
 
 // An engine, loaded and validated: immutable, cheap to copy, shared between sessions and threads. Its weights stay in
@@ -31,13 +31,13 @@ class Engine {
 
   std::string directory() const;
   std::string architecture() const;
-  std::string dtype() const;          // "bfloat16"
-  std::string target() const;         // "cpu:avx512"
+  std::string dtype() const;   // "bfloat16"
+  std::string target() const;  // "cpu:avx512"
   std::string content_hash() const;
   int64_t max_seq_len() const;
   int64_t max_batch_size() const;
   int64_t weight_bytes() const;
-  std::string config_json() const;    // {"version", "pretrained_config", "build_config"}
+  std::string config_json() const;  // {"version", "pretrained_config", "build_config"}
 
   struct Impl;
   const std::shared_ptr<const Impl>& impl() const { return impl_; }

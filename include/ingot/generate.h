@@ -26,19 +26,19 @@ class TextCodec {
 };
 
 struct SessionConfig {
-  int threads = 0;                 // 0: what the engine was tuned for
-  int64_t kv_cache_memory = 0;     // bytes; 0: as much as max_batch_size full sequences need, at most half of what is free
+  int threads = 0;              // 0: what the engine was tuned for
+  int64_t kv_cache_memory = 0;  // bytes; 0: as much as max_batch_size full sequences need, at most half of what is free
 };
 
 // One answer, complete.
 struct Generation {
-  std::string text;                // without special tokens
-  std::vector<int32_t> ids;        // the new tokens
-  std::vector<float> logprobs;     // of the new tokens, when asked for
+  std::string text;             // without special tokens
+  std::vector<int32_t> ids;     // the new tokens
+  std::vector<float> logprobs;  // of the new tokens, when asked for
   int64_t prompt_tokens = 0, new_tokens = 0;
-  std::string finish_reason;       // "stop" or "length"
-  double ms_first_token = 0;       // from the call to the first token
-  double tokens_per_second = 0;    // of the tokens after the first
+  std::string finish_reason;     // "stop" or "length"
+  double ms_first_token = 0;     // from the call to the first token
+  double tokens_per_second = 0;  // of the tokens after the first
 };
 
 // Called with every piece of text that is final; return false to stop.

@@ -10,29 +10,31 @@
 
 namespace ingot {
 
-// --- estimate ---------------------------------------------------------------------------------------------------------
+// --- estimate
+// ---------------------------------------------------------------------------------------------------------
 
 // What a build and a run would take, from headers alone.
 struct Estimate {
   std::string architecture, dtype, target;
   int64_t parameters = 0;
-  int64_t weight_bytes = 0;          // of the engine
-  int64_t kv_bytes_per_token = 0;    // of a sequence that is within every window
+  int64_t weight_bytes = 0;        // of the engine
+  int64_t kv_bytes_per_token = 0;  // of a sequence that is within every window
   int64_t max_seq_len = 0, max_batch_size = 0;
-  int64_t kv_bytes_full = 0;         // max_batch_size sequences of max_seq_len
-  int64_t working_bytes = 0;         // arena and logits
-  int64_t memory_bytes = 0;          // what there is
-  int64_t tokens_that_fit = 0;       // of KV cache beside weights and working memory; 0: not even the weights fit
-  bool fits = false;                 // one sequence of max_seq_len
-  double read_bytes_per_second = 0;  // measured
+  int64_t kv_bytes_full = 0;            // max_batch_size sequences of max_seq_len
+  int64_t working_bytes = 0;            // arena and logits
+  int64_t memory_bytes = 0;             // what there is
+  int64_t tokens_that_fit = 0;          // of KV cache beside weights and working memory; 0: not even the weights fit
+  bool fits = false;                    // one sequence of max_seq_len
+  double read_bytes_per_second = 0;     // measured
   double decode_tokens_per_second = 0;  // roofline, one sequence
-  double build_seconds = 0;          // reading and writing the weights
-  std::string advice;                // when it does not fit: limits that would
+  double build_seconds = 0;             // reading and writing the weights
+  std::string advice;                   // when it does not fit: limits that would
 };
 // memory_bytes 0: what this machine has available.
 Estimate estimate(const PretrainedModel& model, const BuildConfig& config, int64_t memory_bytes = 0);
 
-// --- quality ----------------------------------------------------------------------------------------------------------
+// --- quality
+// ----------------------------------------------------------------------------------------------------------
 
 struct Perplexity {
   double perplexity = 0, nll = 0;
@@ -44,9 +46,9 @@ Perplexity perplexity(const Engine& engine, const std::string& text, int64_t win
                       const ProgressCallback& progress = {});
 
 struct Verification {
-  double relative_error = 0;   // ‖a−b‖ / ‖b‖ over all logits
+  double relative_error = 0;  // ‖a−b‖ / ‖b‖ over all logits
   double max_abs_error = 0;
-  double top1_agreement = 0;   // 0 … 1
+  double top1_agreement = 0;  // 0 … 1
   int64_t greedy_match_tokens = 0, greedy_tokens = 0;
   double tolerance = 0;
   bool passed = false;
@@ -55,17 +57,18 @@ struct Verification {
 // float32, else 3e-2.
 Verification verify(const Engine& engine, const std::string& reference, double tolerance, int threads);
 
-// --- speed ------------------------------------------------------------------------------------------------------------
+// --- speed
+// ------------------------------------------------------------------------------------------------------------
 
 struct BenchOptions {
   std::vector<int64_t> prompt_tokens = {512};
   std::vector<int64_t> new_tokens = {64};
   std::vector<int64_t> batch_sizes = {1};
-  int threads = 0;             // 0: what the engine was tuned for
+  int threads = 0;  // 0: what the engine was tuned for
   int repetitions = 5;
 };
 struct BenchRow {
-  std::string phase;           // "prefill" or "decode"
+  std::string phase;  // "prefill" or "decode"
   int64_t batch_size = 0, prompt_tokens = 0, new_tokens = 0, context = 0;
   std::string dtype, target;
   int threads = 0;
@@ -77,7 +80,8 @@ struct BenchRow {
 // Workload and ceilings take turns; the share is the median of the turns' ratios.
 std::vector<BenchRow> bench(const Engine& engine, const BenchOptions& options, const ProgressCallback& progress = {});
 
-// --- what is there ----------------------------------------------------------------------------------------------------
+// --- what is there
+// ----------------------------------------------------------------------------------------------------
 
 struct InspectOptions {
   bool layers = false, tactics = false, memory = false, graph = false;

@@ -34,7 +34,8 @@ void Engine::save(const std::string& directory) const {
   std::filesystem::create_directories(directory, error);
   if (error) fail(ErrorCode::kRuntime, "cannot create {}: {}", directory, error.message());
   for (const auto& entry : std::filesystem::directory_iterator(impl_->loaded->directory()))
-    if (entry.is_regular_file()) write_text_file(Path(directory) / entry.path().filename(), MappedFile(entry.path()).text());
+    if (entry.is_regular_file())
+      write_text_file(Path(directory) / entry.path().filename(), MappedFile(entry.path()).text());
 }
 
 std::string Engine::directory() const { return impl_->loaded->directory().string(); }

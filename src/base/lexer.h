@@ -13,16 +13,17 @@ class Lexer {
   // `text` must outlive the lexer. With `one_line`, errors name the column alone: the caller knows the line.
   explicit Lexer(std::string_view text, bool one_line = false);
 
-  bool at_end();                         // nothing but spaces and comments is left
+  bool at_end();  // nothing but spaces and comments is left
   bool peek(std::string_view punctuation);
   bool accept(std::string_view punctuation);  // consumes it if it comes next
   void expect(std::string_view punctuation);
-  // A word: letters, digits, '_', '.', '-', '/', '@' and '%', not beginning with a digit or '-'. `what` is for the error.
+  // A word: letters, digits, '_', '.', '-', '/', '@' and '%', not beginning with a digit or '-'. `what` is for the
+  // error.
   std::string word(std::string_view what);
   bool peek_word();
   int64_t integer();
   double number();
-  std::string string();                  // a quoted string, or a bare word
+  std::string string();  // a quoted string, or a bare word
   // Throws an Error: "line 3, column 7: found 'x' where WHAT is needed".
   [[noreturn]] void fail(std::string_view needed);
   size_t position() const { return position_; }

@@ -20,8 +20,8 @@ spdlog::logger& logger() {
 }
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
-  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
-                                                          spdlog::level::err, spdlog::level::off};
+  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
+                                                          spdlog::level::warn, spdlog::level::err, spdlog::level::off};
   return kLevels[static_cast<int>(level)];
 }
 }  // namespace

@@ -21,7 +21,8 @@ void log_info(format_string<T...> text, T&&... values) {
 }
 template <class... T>
 void log_warning(format_string<T...> text, T&&... values) {
-  if (log_enabled(LogLevel::kWarning)) log_line(LogLevel::kWarning, fmt::vformat(text, fmt::make_format_args(values...)));
+  if (log_enabled(LogLevel::kWarning))
+    log_line(LogLevel::kWarning, fmt::vformat(text, fmt::make_format_args(values...)));
 }
 
 }  // namespace ingot

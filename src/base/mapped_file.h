@@ -42,10 +42,10 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);                    // appends
-  void write(std::string_view text);                               // appends
+  void write(std::span<const std::byte> bytes);                      // appends
+  void write(std::string_view text);                                 // appends
   void write_at(uint64_t offset, std::span<const std::byte> bytes);  // does not move the append position
-  void pad_to(uint64_t offset);                                    // appends zero bytes
+  void pad_to(uint64_t offset);                                      // appends zero bytes
   uint64_t position() const { return position_; }
   // Starts writing back what was written so far, without waiting, so that commit has little left to do.
   void start_writeback();

@@ -47,7 +47,9 @@ class Shown : public Progress {
   virtual void show() = 0;
   virtual void close() = 0;
   double seconds() const { return std::chrono::duration<double>(Clock::now() - started_).count(); }
-  double fraction() const { return total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0; }
+  double fraction() const {
+    return total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0;
+  }
 
   std::string phase_, note_;
   uint64_t total_ = 0, done_ = 0;
@@ -71,8 +73,9 @@ class Bar : public Shown {
     std::string rest;
     if (total_ && done_ && done_ < total_)
       rest = format("  {:.0f} s left", seconds() * (1 - fraction()) / std::max(fraction(), 1e-9));
-    std::fputs(format("\r\033[K{:<10} [{}] {:3.0f}%{}  {}", phase_, bar, fraction() * 100, rest, note_.substr(0, 40)).c_str(),
-               stderr);
+    std::fputs(
+        format("\r\033[K{:<10} [{}] {:3.0f}%{}  {}", phase_, bar, fraction() * 100, rest, note_.substr(0, 40)).c_str(),
+        stderr);
     std::fflush(stderr);
   }
   void close() override { std::fputs(format("\r\033[K{:<10} {:.2f} s\n", phase_, seconds()).c_str(), stderr); }

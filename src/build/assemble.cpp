@@ -115,9 +115,9 @@ class Assembler {
   // Creates the steps of every node and gives every buffer its place.
   void place(const MergedProgram& merged, const std::vector<CompiledTactic>& compiled, Program& program) {
     DimValues sizes = memory_sizes(merged.shape);
-    std::map<Value, size_t> buffer_of;   // arena values
+    std::map<Value, size_t> buffer_of;  // arena values
     std::vector<Lifetime> lifetimes;
-    std::vector<size_t> scratch_of;      // per step, or SIZE_MAX
+    std::vector<size_t> scratch_of;  // per step, or SIZE_MAX
     struct Reference {
       size_t step, buffer, lifetime;
     };
@@ -135,7 +135,8 @@ class Assembler {
           BufferRef buffer = fixed_buffer(value, layout);
           if (buffer.kind == BufferKind::kArena) {
             auto [at, fresh] = buffer_of.try_emplace(value, lifetimes.size());
-            if (fresh) lifetimes.push_back({static_cast<uint64_t>(network_.type(value).at(sizes).bytes()), index, index});
+            if (fresh)
+              lifetimes.push_back({static_cast<uint64_t>(network_.type(value).at(sizes).bytes()), index, index});
             lifetimes[at->second].last_step = index;
             references.push_back({index, step.buffers.size(), at->second});
           }
@@ -159,7 +160,8 @@ class Assembler {
     return {n, static_cast<int>(argument - node.inputs.size())};
   }
 
-  static Step make_step(const Node& node, const CompiledStep& compiled, const TimedTactic& timed, const Problem& problem) {
+  static Step make_step(const Node& node, const CompiledStep& compiled, const TimedTactic& timed,
+                        const Problem& problem) {
     Step step;
     step.kernel = compiled.kernel;
     step.parameters = compiled.parameters;
@@ -199,7 +201,8 @@ class Assembler {
     PlanWeight weight;
     weight.name = node.name;
     for (const auto& [key, index] : weight_index_)
-      if (key.first == value && key.second != layout) weight.name = node.name + "@" + (layout.empty() ? "rows" : layout);
+      if (key.first == value && key.second != layout)
+        weight.name = node.name + "@" + (layout.empty() ? "rows" : layout);
     weight.type = node.types[0];
     weight.type.layout = layout;
     weight.recipe = print(layout.empty() ? node.recipe : recipe::pack(node.recipe, layout));
@@ -224,7 +227,8 @@ class Assembler {
 
 }  // namespace
 
-Plan assemble(const Network& network, const std::vector<ProgramShape>& programs, const Choice& choice, const Target& target) {
+Plan assemble(const Network& network, const std::vector<ProgramShape>& programs, const Choice& choice,
+              const Target& target) {
   Assembler assembler(network, target);
   for (const MergedProgram& merged : merge_neighbours(programs, choice)) assembler.add(merged);
   return assembler.finish();

@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char* kVersion = "0.1.0";
 // What an engine directory takes over from the model's, so that it runs alone.
-constexpr const char* kCompanions[] = {"tokenizer.json",        "tokenizer_config.json", "special_tokens_map.json",
+constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                                        "generation_config.json", "chat_template.jinja"};
 
 // Adds the seconds since the last call to the report.
@@ -56,7 +56,8 @@ void check_can_measure(const ResolvedConfig& resolved) {
   const BuildConfig& c = resolved.config;
   std::string missing = missing_for(resolved.target);
   if (missing.empty() || c.opt_level == 0 || c.frozen) return;
-  fail(ErrorCode::kIncompatible, "{} cannot be measured here: it {}. Build with -O0, or with --frozen and a timing cache from such a machine",
+  fail(ErrorCode::kIncompatible,
+       "{} cannot be measured here: it {}. Build with -O0, or with --frozen and a timing cache from such a machine",
        resolved.target.text(), missing);
 }
 
@@ -114,12 +115,14 @@ class NewDirectory {
   }
   const Path& path() const { return path_; }
 
-  // Moves every file to its place; what the directory held otherwise stays.
+  // Moves every file to its place. Companions of an engine that stood there before go; what else it held stays.
   void commit() {
     std::error_code error;
     if (!std::filesystem::exists(final_)) {
       std::filesystem::rename(path_, final_, error);
     } else {
+      for (const char* name : kCompanions)
+        if (!std::filesystem::exists(path_ / name)) std::filesystem::remove(final_ / name, error);
       for (const auto& entry : std::filesystem::directory_iterator(path_)) {
         std::filesystem::rename(entry.path(), final_ / entry.path().filename(), error);
         if (error) break;
@@ -134,6 +137,13 @@ class NewDirectory {
   Path final_, path_;
 };
 
+void check_host_memory(const BuildReport& report, const BuildConfig& config) {
+  if (config.max_host_bytes > 0 && report.peak_host_bytes > config.max_host_bytes)
+    fail(ErrorCode::kDoesNotFit, "the build took {} of anonymous memory, more than the {} allowed by max_host_bytes",
+         print_bytes(static_cast<double>(report.peak_host_bytes)),
+         print_bytes(static_cast<double>(config.max_host_bytes)));
+}
+
 void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
   Path from = std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
   for (const char* name : kCompanions) {
@@ -142,7 +152,8 @@ void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
   }
 }
 
-void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter& writer, int threads, Progress& progress) {
+void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter& writer, int threads,
+                   Progress& progress) {
   uint64_t total = 0;
   for (const PlanWeight& weight : plan.weights) total += weight.bytes;
   progress.begin("write", total);
@@ -151,10 +162,11 @@ void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter&
     Scope scope(format("weight {}", weight.name));
     progress.note(weight.name);
     writer.pad_weights_to(weight.offset);
-    make_weight(parse_recipe(weight.recipe), checkpoint, pool, find_weight_layout, [&](std::span<const std::byte> bytes) {
-      writer.write_weights(bytes);
-      progress.advance(bytes.size());
-    });
+    make_weight(parse_recipe(weight.recipe), checkpoint, pool, find_weight_layout,
+                [&](std::span<const std::byte> bytes) {
+                  writer.write_weights(bytes);
+                  progress.advance(bytes.size());
+                });
   }
 }
 
@@ -180,6 +192,9 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   ResolvedConfig resolved = resolve_for(checkpoint, config);
   Plan plan = make_plan(checkpoint, resolved, timings, report, progress);
   PhaseClock clock(report);
+  std::error_code ignored;
+  if (std::filesystem::equivalent(out, checkpoint.path(), ignored))
+    fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
   NewDirectory directory(out);
   {
     EngineWriter writer(directory.path() / "rank0.engine");
@@ -191,11 +206,12 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   write_text_file(directory.path() / "config.json", engine_config(checkpoint, resolved).dump(2) + "\n");
   copy_companions(checkpoint, directory.path());
   report.engine_bytes = static_cast<int64_t>(std::filesystem::file_size(directory.path() / "rank0.engine"));
+  report.peak_host_bytes = memory.peak_bytes();
+  check_host_memory(report, config);
   directory.commit();
   progress.finish();
   clock.end("sync");
   report.engine_dir = out.string();
-  report.peak_host_bytes = memory.peak_bytes();
   return report;
 }
 

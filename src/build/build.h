@@ -16,8 +16,8 @@ namespace ingot {
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,
                Progress& progress);
 
-// The same, and the engine directory at `out`: config.json, rank0.engine and the model's tokenizer and generation files.
-// `out` appears, or changes, only when everything is complete; on an Error nothing new stays behind.
+// The same, and the engine directory at `out`: config.json, rank0.engine and the model's tokenizer and generation
+// files. `out` appears, or changes, only when everything is complete; on an Error nothing new stays behind.
 BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, const Path& out,
                   Progress& progress);
 

@@ -33,13 +33,13 @@ const std::array kEntries = {
     Entry{"threads", &BuildConfig::threads},
     Entry{"opt_level", &BuildConfig::opt_level},
     Entry{"strongly_typed", &BuildConfig::strongly_typed},
+    Entry{"use_paged_context_fmha", &BuildConfig::use_paged_context_fmha},
     Entry{"tactic_sources", &BuildConfig::tactic_sources},
     Entry{"disable", &BuildConfig::disable},
 };
 
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
-  if (value < least || value > most)
-    fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", name, value, least, most);
+  if (value < least || value > most) fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", name, value, least, most);
 }
 
 void check(const BuildConfig& c) {
@@ -72,8 +72,11 @@ class Resolver {
     c.dtype = std::string(user_dtype_name(resolved_.dtype));
     if (c.threads == 0) c.threads = usable_cpus();
     if (!c.kv_cache_type.empty() && c.kv_cache_type != "paged")
-      change("kv_cache_type", c.kv_cache_type, std::string("paged"), "the KV cache of every architecture here is paged");
+      change("kv_cache_type", c.kv_cache_type, std::string("paged"),
+             "the KV cache of every architecture here is paged");
     c.kv_cache_type = "paged";
+    if (!c.use_paged_context_fmha)
+      change("use_paged_context_fmha", c.use_paged_context_fmha, true, "prompts always read the paged KV cache");
     lengths();
     resolved_.target = parse_target(c.target, c.threads);
     c.target = resolved_.target.text();
@@ -95,11 +98,13 @@ class Resolver {
     if (c.max_input_len == 0) c.max_input_len = c.max_seq_len;
     if (c.max_input_len > c.max_seq_len)
       change("max_input_len", c.max_input_len, c.max_seq_len, "a prompt is part of the sequence");
-    if (c.max_num_tokens == 0) c.max_num_tokens = std::max(c.max_batch_size, std::min(kDefaultNumTokens, c.max_seq_len));
+    if (c.max_num_tokens == 0)
+      c.max_num_tokens = std::max(c.max_batch_size, std::min(kDefaultNumTokens, c.max_seq_len));
     if (c.max_num_tokens < c.max_batch_size)
       change("max_num_tokens", c.max_num_tokens, c.max_batch_size, "every sequence of a step has at least one token");
   }
 
+  static std::string shown(bool value) { return value ? "true" : "false"; }
   static std::string shown(int64_t value) { return std::to_string(value); }
   static std::string shown(const std::string& value) { return value; }
 
@@ -129,7 +134,8 @@ BuildConfig build_config_from_json(const Json& json) {
   for (const auto& [key, value] : json.as_object()) {
     Scope scope(format("key \"{}\"", key));
     auto entry = std::find_if(kEntries.begin(), kEntries.end(), [&](const Entry& e) { return key == e.name; });
-    if (entry == kEntries.end()) fail(ErrorCode::kUsage, "there is no such setting; the nearest is \"{}\"", nearest(key, names));
+    if (entry == kEntries.end())
+      fail(ErrorCode::kUsage, "there is no such setting; the nearest is \"{}\"", nearest(key, names));
     std::visit([&](auto member) { value_from_json(value, config.*member); }, entry->member);
   }
   return config;

@@ -1,8 +1,9 @@
 // The public building functions: files, callbacks and timing caches around build().
+#include <unistd.h>
+
+#include "base/log.h"
 #include "build/build.h"
 #include "build/pretrained_model.h"
-
-#include <unistd.h>
 
 namespace ingot {
 
@@ -26,12 +27,21 @@ class CallbackProgress : public Progress {
  private:
   void tell() {
     told_ = done_;
-    if (callback_) callback_(phase_, total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0);
+    if (callback_)
+      callback_(phase_, total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0);
   }
   const ProgressCallback& callback_;
   std::string phase_;
   uint64_t total_ = 0, done_ = 0, told_ = 0;
 };
+
+void keep_times(const TimingCache& before, const TimingCache& now, const std::string& file) {
+  if (file.empty() || now == before) return;
+  Path path(file);
+  std::error_code ignored;  // saving says what is wrong
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
+  now.save(path);
+}
 
 }  // namespace
 
@@ -58,14 +68,20 @@ BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& co
   CallbackProgress progress(callback);
   TimingCache timings;
   if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
-  TimingCache before = timings;
-  BuildReport report = build(model.impl().checkpoint, config, timings, directory, progress);
-  if (!config.timing_cache.empty() && timings != before) {
-    Path path(config.timing_cache);
-    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
-    timings.save(path);
+  const TimingCache before = timings;
+  try {
+    BuildReport report = build(model.impl().checkpoint, config, timings, directory, progress);
+    keep_times(before, timings, config.timing_cache);
+    return report;
+  } catch (...) {
+    // The next attempt goes on from the times measured so far. What went wrong first is what is told.
+    try {
+      keep_times(before, timings, config.timing_cache);
+    } catch (const Error& error) {
+      log_warning("{}", error.what());
+    }
+    throw;
   }
-  return report;
 }
 
 BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {

@@ -13,13 +13,13 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // layer) are judged together, for alone each is a small part of a step.
 constexpr double kSecondCopyGain = 0.03;
 
-using Layouts = std::vector<std::string>;   // of the weights of one set
+using Layouts = std::vector<std::string>;  // of the weights of one set
 
 // One use of a weight set: a node in a program, with the candidates that may serve it.
 struct Use {
   size_t program, node;
   const ProblemTimings* timings;
-  std::vector<size_t> inputs;   // which inputs of the node are the set's weights
+  std::vector<size_t> inputs;  // which inputs of the node are the set's weights
 };
 
 // Weights that one op takes together, so that their layouts are decided together (usually a single weight).
@@ -124,13 +124,15 @@ class Chooser {
     double pair_cost = least - kSecondCopyGain * step_cost() / static_cast<double>(alike);
     for (size_t a = 0; a < options.size(); ++a)
       for (size_t b = a + 1; b < options.size(); ++b)
-        if (double c = cost(set, options[a], &options[b]); c < pair_cost) pair_cost = c, pair = {&options[a], &options[b]};
+        if (double c = cost(set, options[a], &options[b]); c < pair_cost)
+          pair_cost = c, pair = {&options[a], &options[b]};
     if (pair.first) {
       first = pair.first, second = pair.second;
-      choice_.remarks.push_back(format("{} is stored twice, as {} and {}: {}", network_.node(weights[0]).name, shown(*first),
-                                       shown(*second),
-                                       least == kInfinity ? std::string("no single layout serves all its users")
-                                                          : format("the step gains {:.1f} %", 100 * static_cast<double>(alike) * (least - pair_cost) / step_cost())));
+      choice_.remarks.push_back(
+          format("{} is stored twice, as {} and {}: {}", network_.node(weights[0]).name, shown(*first), shown(*second),
+                 least == kInfinity ? std::string("no single layout serves all its users")
+                                    : format("the step gains {:.1f} %",
+                                             100 * static_cast<double>(alike) * (least - pair_cost) / step_cost())));
     }
     if (!first) fail(ErrorCode::kRuntime, "no layout of {} serves all its users", network_.node(weights[0]).name);
     for (const Use& use : set.uses) {

@@ -1,6 +1,6 @@
 // The joint decision: one layout per weight over all its users in all programs, and with it a tactic for every op of
-// every program. Reads only the rounded times of the timing cache, so a build that fills the cache and one that reads it
-// decide alike.
+// every program. Reads only the rounded times of the timing cache, so a build that fills the cache and one that reads
+// it decide alike.
 #pragma once
 
 #include <map>
@@ -17,7 +17,7 @@ using TacticTable = std::vector<const TimedTactic*>;
 
 struct Choice {
   std::vector<TacticTable> programs;
-  std::vector<std::string> remarks;   // second copies of weights and what they gain
+  std::vector<std::string> remarks;  // second copies of weights and what they gain
 };
 
 Choice choose(const Network& network, const std::vector<ProgramShape>& programs, const Timings& timings);

@@ -15,7 +15,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 std::vector<int64_t> token_counts(int64_t max_num_tokens) {
   std::vector<int64_t> counts;
-  for (int64_t tokens = 1; tokens < max_num_tokens; tokens *= tokens < kLargestDecodeStep ? 2 : 4) counts.push_back(tokens);
+  for (int64_t tokens = 1; tokens < max_num_tokens; tokens *= tokens < kLargestDecodeStep ? 2 : 4)
+    counts.push_back(tokens);
   counts.push_back(max_num_tokens);
   return counts;
 }
@@ -42,6 +43,8 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
     int64_t context = std::min(limits.max_seq_len, decodes ? std::max(kTypicalContext, tokens) : tokens);
     if (group.window) context = std::min(context, group.window + (decodes ? 1 : tokens));
     int64_t pages = sequences * ceil_div(context, group.page_size);
+    // However the chunks of a step with several tokens a sequence are cut, their pages are listed.
+    if (tokens > sequences) pages = std::max(pages, sequences + ceil_div(tokens, group.page_size));
     int64_t most = limits.max_batch_size * (ceil_div(kept_positions(group, limits), group.page_size) + 1);
     add("pages." + group.name, 1, std::min(pages, most), most);
     add("pool_pages." + group.name, 1, std::min(pages, most), int64_t{1} << 30);

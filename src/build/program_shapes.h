@@ -12,14 +12,14 @@ namespace ingot {
 struct StepLimits {
   int64_t max_batch_size = 16;
   int64_t max_seq_len = 0;
-  int64_t max_num_tokens = 0;   // tokens in one step
-  int64_t max_outputs = 0;      // rows whose logits one step can give
+  int64_t max_num_tokens = 0;  // tokens in one step
+  int64_t max_outputs = 0;     // rows whose logits one step can give
 };
 
 struct ProgramShape {
-  std::vector<DimRange> dims;   // the ranges that the program accepts
-  DimValues opt;                // the sizes at which problems are measured
-  DimValues max;                // the sizes that memory is planned for
+  std::vector<DimRange> dims;  // the ranges that the program accepts
+  DimValues opt;               // the sizes at which problems are measured
+  DimValues max;               // the sizes that memory is planned for
 };
 
 // Powers of two to 64 tokens, then every factor of four, up to the limit. A program with few tokens is measured as

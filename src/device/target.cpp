@@ -119,7 +119,8 @@ Target parse_target(std::string_view text, int threads) {
   // VDPBF16PS comes with every AMX part; on AVX-512 it is used where this machine has it.
   target.avx512_bf16 = target.cpu_level == CpuLevel::kAmx ||
                        (target.cpu_level == CpuLevel::kAvx512 && cpu.level >= CpuLevel::kAvx512 && cpu.avx512_bf16);
-  target.device = format("{}/{}/{} threads", cpu.model.empty() ? "cpu" : cpu.model, enum_name(target.cpu_level), threads);
+  target.device =
+      format("{}/{}/{} threads", cpu.model.empty() ? "cpu" : cpu.model, enum_name(target.cpu_level), threads);
   return target;
 }
 

@@ -14,10 +14,10 @@ std::span<const std::string_view> enum_names(CpuLevel);  // portable avx2 avx512
 
 struct CpuFeatures {
   CpuLevel level = CpuLevel::kPortable;
-  bool avx512_bf16 = false;   // VDPBF16PS
+  bool avx512_bf16 = false;  // VDPBF16PS
   bool avx512_vnni = false;
-  std::string model;          // "Intel(R) Xeon(R) Processor"
-  int cores = 1;              // usable by this process
+  std::string model;                          // "Intel(R) Xeon(R) Processor"
+  int cores = 1;                              // usable by this process
   std::vector<std::string> instruction_sets;  // for `devices`
 };
 
@@ -27,11 +27,11 @@ const CpuFeatures& cpu_features();
 void mask_cpu_features(CpuLevel level);
 
 struct Target {
-  std::string kind = "cpu";               // "cpu" or "cuda"
+  std::string kind = "cpu";  // "cpu" or "cuda"
   CpuLevel cpu_level = CpuLevel::kPortable;
   bool avx512_bf16 = false;
   int threads = 1;
-  std::string device;                     // names the machine in timing-cache keys: "Xeon Processor/avx512/2 threads"
+  std::string device;  // names the machine in timing-cache keys: "Xeon Processor/avx512/2 threads"
 
   // "cpu:avx512", "cuda:sm_90a".
   std::string text() const;

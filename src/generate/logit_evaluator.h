@@ -1,5 +1,5 @@
-// The logits of every position of given token sequences, through the same packed steps that generate: for perplexity and
-// for comparison with other implementations.
+// The logits of every position of given token sequences, through the same packed steps that generate: for perplexity
+// and for comparison with other implementations.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,7 @@ namespace ingot {
 
 struct EvaluatedSequence {
   std::vector<int32_t> ids;
-  int64_t chunk_tokens = 0;   // tokens of it in one step; 0: as many as a step can give logits for
+  int64_t chunk_tokens = 0;  // tokens of it in one step; 0: as many as a step can give logits for
 };
 
 class LogitEvaluator {

@@ -132,13 +132,13 @@ int32_t Sampler::draw(std::span<const float> logits) {
   if (all) return draw_from_all(logits, max, random);
   select(logits, max);
   double total = 0;
-  for (const Candidate& candidate : candidates_) total += std::exp((candidate.logit - max) / params_.temperature);
+  for (const Candidate& candidate : candidates_) total += weight_of(candidate, max);
   double left = random * total;
   for (const Candidate& candidate : candidates_) {
-    left -= std::exp((candidate.logit - max) / params_.temperature);
+    left -= weight_of(candidate, max);
     if (left < 0) return candidate.id;
   }
-  return candidates_.front().id;
+  return likeliest_of(logits);
 }
 
 int32_t Sampler::draw_from_all(std::span<const float> logits, float max, double random) const {
@@ -152,49 +152,59 @@ int32_t Sampler::draw_from_all(std::span<const float> logits, float max, double 
   return likeliest_of(logits);
 }
 
-// Fills candidates_ with what top-k, top-p and min-p leave, likeliest first. Nothing sorts the whole vocabulary: the
-// candidates are those above a bound, and only as many of them as are needed are put in order.
+// Fills candidates_ with what top-k, top-p and min-p leave, in the order of their ids: so a draw hardly depends on the
+// last bits of the logits. Nothing sorts the whole vocabulary.
 void Sampler::select(std::span<const float> logits, float max) {
-  // exp((bound - max) / T) is min_p relative to the likeliest, whatever the normalization.
-  float bound = params_.min_p > 0 ? max + params_.temperature * std::log(params_.min_p) : kImpossible;
-  bool top_p_before = params_.top_p < 1;
-  float collected_from = top_p_before ? kImpossible : bound;  // min-p comes after top-p, which counts everything
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] >= collected_from && logits[i] > kImpossible) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
-  size_t top_k = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : candidates_.size();
-  if (top_k < candidates_.size()) {
+    if (logits[i] > kImpossible) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  auto top_k = static_cast<size_t>(params_.top_k);
+  if (top_k > 0 && top_k < candidates_.size()) {
     auto middle = candidates_.begin() + static_cast<std::ptrdiff_t>(top_k);
     std::nth_element(candidates_.begin(), middle, candidates_.end(), likelier);
     candidates_.resize(top_k);
+    std::sort(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) { return a.id < b.id; });
   }
-  if (top_p_before) {
-    double total = 0;
-    for (const Candidate& candidate : candidates_) total += std::exp((candidate.logit - max) / params_.temperature);
-    select_top_p(total, max);
-  } else {
-    std::sort(candidates_.begin(), candidates_.end(), likelier);
+  if (params_.top_p < 1) select_top_p(max);
+  if (params_.min_p > 0) {
+    // Relative to the likeliest, whatever the normalization.
+    float bound = max + params_.temperature * std::log(params_.min_p);
+    std::erase_if(candidates_, [&](const Candidate& candidate) { return candidate.logit < bound; });
   }
-  while (candidates_.size() > 1 && candidates_.back().logit < bound) candidates_.pop_back();
 }
 
-// Keeps the likeliest candidates whose probabilities together reach top_p, in order.
-void Sampler::select_top_p(double total, float max) {
-  double reached = 0;
-  size_t sorted = 0;
-  for (size_t next = 64; sorted < candidates_.size(); next *= 8) {
-    size_t end = std::min(sorted + next, candidates_.size());
-    auto first = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
-    auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(end);
-    std::nth_element(first, last - 1, candidates_.end(), likelier);
-    std::sort(first, last, likelier);
-    for (; sorted < end; ++sorted) {
-      reached += std::exp((candidates_[sorted].logit - max) / params_.temperature);
-      if (reached < static_cast<double>(params_.top_p) * total) continue;
-      candidates_.resize(sorted + 1);
-      return;
-    }
+// Keeps the likeliest candidates whose probabilities together reach top_p. Probabilities are summed by buckets of
+// similar logits; only the bucket in which the sum is reached needs an order.
+void Sampler::select_top_p(float max) {
+  constexpr size_t kBuckets = 2048;
+  constexpr float kDepth = 40;  // in units of the temperature: below lies less than exp(-40) of the likeliest
+  auto bucket_of = [&](const Candidate& candidate) {
+    float depth = (max - candidate.logit) / params_.temperature;
+    return static_cast<size_t>(std::min(depth, kDepth) * (static_cast<float>(kBuckets - 1) / kDepth));
+  };
+  std::vector<double> sums(kBuckets, 0);
+  double total = 0;
+  for (const Candidate& candidate : candidates_) {
+    double weight = weight_of(candidate, max);
+    sums[bucket_of(candidate)] += weight;
+    total += weight;
   }
+  double goal = static_cast<double>(params_.top_p) * total, reached = 0;
+  size_t bucket = 0;
+  while (bucket + 1 < kBuckets && reached + sums[bucket] < goal) reached += sums[bucket++];
+  std::vector<Candidate> last;
+  for (const Candidate& candidate : candidates_)
+    if (bucket_of(candidate) == bucket) last.push_back(candidate);
+  if (last.empty()) return;
+  std::sort(last.begin(), last.end(), likelier);
+  size_t count = 0;
+  while (count + 1 < last.size() && (reached += weight_of(last[count], max)) < goal) ++count;
+  Candidate cut = last[count];
+  std::erase_if(candidates_, [&](const Candidate& candidate) { return likelier(cut, candidate); });
+}
+
+double Sampler::weight_of(const Candidate& candidate, float max) const {
+  return static_cast<double>(std::exp((candidate.logit - max) / params_.temperature));
 }
 
 }  // namespace ingot

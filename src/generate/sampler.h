@@ -52,7 +52,8 @@ class Sampler {
   int32_t draw(std::span<const float> logits);
   int32_t draw_from_all(std::span<const float> logits, float max, double random) const;
   void select(std::span<const float> logits, float max);
-  void select_top_p(double total, float max);
+  void select_top_p(float max);
+  double weight_of(const Candidate& candidate, float max) const;
 
   SamplingParams params_;
   std::vector<int32_t> stops_;

@@ -29,7 +29,8 @@ Scheduler::Scheduler(std::vector<CacheGroup> groups, StatePool& pool, ScheduleLi
   limits_.max_pages.resize(groups_.size(), 0);
 }
 
-// --- requests ---------------------------------------------------------------------------------------------------------
+// --- requests
+// ---------------------------------------------------------------------------------------------------------
 
 void Scheduler::add(ScheduledRequest request) {
   auto tokens = static_cast<int64_t>(request.tokens.size());
@@ -106,7 +107,8 @@ void Scheduler::release_pages(Sequence& sequence) {
   sequence.computed = 0;
 }
 
-// --- one step ---------------------------------------------------------------------------------------------------------
+// --- one step
+// ---------------------------------------------------------------------------------------------------------
 
 bool Scheduler::next(StepBatch& batch) {
   batch.clear(groups_.size());

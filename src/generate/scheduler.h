@@ -1,9 +1,10 @@
 // Decides which tokens run in which step, and which pages of the cache they use. Knows no engine and no logits.
 //
-// Every step mixes decodes (sequences with one token to run) with chunks of prompts, decodes first. Requests are admitted
-// in the order of their arrival, once the pool has room for all they hold so far. When a decode finds the pool used up,
-// the newest running request is preempted: its pages are released and it waits at the head of the queue, to be computed
-// again from its prompt and answer so far. The oldest running request can always go on, so there is always progress.
+// Every step mixes decodes (sequences with one token to run) with chunks of prompts, decodes first. Requests are
+// admitted in the order of their arrival, once the pool has room for all they hold so far. When a decode finds the pool
+// used up, the newest running request is preempted: its pages are released and it waits at the head of the queue, to be
+// computed again from its prompt and answer so far. The oldest running request can always go on, so there is always
+// progress.
 #pragma once
 
 #include <cstdint>
@@ -20,19 +21,19 @@
 namespace ingot {
 
 struct ScheduleLimits {
-  int64_t max_batch_size = 1;   // sequences in one step
-  int64_t max_num_tokens = 1;   // tokens in one step
-  int64_t max_outputs = 1;      // rows of logits in one step
-  int64_t max_seq_len = 1;      // tokens of a prompt and its answer
+  int64_t max_batch_size = 1;      // sequences in one step
+  int64_t max_num_tokens = 1;      // tokens in one step
+  int64_t max_outputs = 1;         // rows of logits in one step
+  int64_t max_seq_len = 1;         // tokens of a prompt and its answer
   std::vector<int64_t> max_pages;  // per group, of one step's page_list; missing or 0: no bound
 };
 
 struct ScheduledRequest {
   uint64_t id = 0;
-  std::vector<int32_t> tokens;      // the prompt
+  std::vector<int32_t> tokens;  // the prompt
   int64_t max_new_tokens = 1;
-  int64_t max_chunk = 0;            // tokens in one step; 0: as the step allows
-  bool every_position = false;      // logits of every token, not only of the last known one
+  int64_t max_chunk = 0;        // tokens in one step; 0: as the step allows
+  bool every_position = false;  // logits of every token, not only of the last known one
 };
 
 class Scheduler {
@@ -62,13 +63,13 @@ class Scheduler {
 
  private:
   struct PageTable {
-    int64_t first_page = 0;       // the first page held begins at position first_page * page_size
+    int64_t first_page = 0;  // the first page held begins at position first_page * page_size
     std::vector<int32_t> pages;
   };
   struct Sequence {
-    ScheduledRequest request;     // its tokens grow with the answer
-    int64_t computed = 0;         // tokens whose keys and values are in the cache, or will be after the planned step
-    bool planned = false;         // has tokens in the step being planned
+    ScheduledRequest request;  // its tokens grow with the answer
+    int64_t computed = 0;      // tokens whose keys and values are in the cache, or will be after the planned step
+    bool planned = false;      // has tokens in the step being planned
     std::vector<PageTable> tables;
 
     int64_t length() const { return static_cast<int64_t>(request.tokens.size()); }
@@ -79,7 +80,7 @@ class Scheduler {
   // What the step being planned may still take.
   struct Room {
     int64_t tokens = 0, outputs = 0;
-    std::vector<int64_t> pages;   // of the page lists
+    std::vector<int64_t> pages;  // of the page lists
   };
 
   void schedule_running(StepBatch& batch, Room& room, bool decodes);
@@ -106,7 +107,7 @@ class Scheduler {
   std::deque<SequencePtr> waiting_;
   std::unordered_map<uint64_t, Sequence*> by_id_;
   int64_t preemptions_ = 0;
-  bool stalled_ = false;              // a running sequence found no page in the step being planned
+  bool stalled_ = false;  // a running sequence found no page in the step being planned
 };
 
 }  // namespace ingot

@@ -29,7 +29,8 @@ constexpr NamedInput kGroupInputs[] = {
     {"slots.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].slots; }},
     {"page_starts.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_starts; }},
     {"page_list.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_list; }},
-    {"context_starts.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].context_starts; }},
+    {"context_starts.",
+     [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].context_starts; }},
 };
 
 // The largest value of `symbol` in any of the programs; `otherwise` when none has it.
@@ -87,8 +88,8 @@ void StepRunner::find_inputs() {
   for (const PlanOutput& output : plan.outputs) {
     if (output.name != "logits") continue;
     const Shape& shape = output.type.shape;
-    if (output.type.dtype != DType::kF32 || shape.size() != 2 || shape[0] != Dim("outputs") || !shape[1].is_constant() ||
-        shape[1].constant() < 1)
+    if (output.type.dtype != DType::kF32 || shape.size() != 2 || shape[0] != Dim("outputs") ||
+        !shape[1].is_constant() || shape[1].constant() < 1)
       fail(ErrorCode::kIncompatible, "the output logits is {}, not f32[outputs, vocabulary]", print(output.type));
     vocab_size_ = shape[1].constant();
   }
@@ -148,7 +149,8 @@ std::span<float> StepRunner::run(StepBatch& batch) {
   for (const BoundInput& input : inputs_) {
     // With its capacity, so that a list that grows a little stays bound as it is.
     const std::vector<int32_t>& list = *input.list(batch, input.group);
-    context_->bind_input(input.name, {reinterpret_cast<const std::byte*>(list.data()), list.capacity() * sizeof(int32_t)});
+    context_->bind_input(input.name,
+                         {reinterpret_cast<const std::byte*>(list.data()), list.capacity() * sizeof(int32_t)});
   }
   context_->enqueue(values_);
   if (rows == 0) return {};

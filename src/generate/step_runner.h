@@ -50,10 +50,10 @@ class StepRunner {
   std::unique_ptr<StatePool> pool_;
   ScheduleLimits limits_;
   int64_t vocab_size_ = 0;
-  bool may_skip_outputs_ = true;   // steps without an output row run as such
+  bool may_skip_outputs_ = true;  // steps without an output row run as such
   std::vector<BoundInput> inputs_;
   std::vector<std::string> page_symbols_, pool_symbols_;
-  std::vector<int64_t> values_;    // per symbol of the engine
+  std::vector<int64_t> values_;  // per symbol of the engine
 };
 
 }  // namespace ingot

@@ -4,7 +4,8 @@ namespace ingot {
 
 std::vector<int32_t> TextGenerator::encode(std::string_view prompt) const {
   std::vector<int32_t> ids = tokenizer_.encode(prompt, true);
-  if (auto bos = tokenizer_.bos_id(); bos && ids.size() >= 2 && ids[0] == *bos && ids[1] == *bos) ids.erase(ids.begin());
+  if (auto bos = tokenizer_.bos_id(); bos && ids.size() >= 2 && ids[0] == *bos && ids[1] == *bos)
+    ids.erase(ids.begin());
   return ids;
 }
 

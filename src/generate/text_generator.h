@@ -16,7 +16,7 @@ namespace ingot {
 
 struct TextEvent {
   uint64_t request = 0;
-  std::string text;           // final: whole characters, with no part of a stop string; may be empty
+  std::string text;  // final: whole characters, with no part of a stop string; may be empty
   SampledToken token;
   std::string finish_reason;  // as in TokenEvent; "stop" for a stop string too
 };

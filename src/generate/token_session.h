@@ -22,8 +22,8 @@ struct TokenSessionOptions {
 };
 
 struct TokenRequest {
-  std::vector<int32_t> ids;   // the prompt
-  SamplingParams params;      // stop strings are the business of whoever makes text
+  std::vector<int32_t> ids;  // the prompt
+  SamplingParams params;     // stop strings are the business of whoever makes text
 };
 
 struct TokenEvent {
@@ -39,9 +39,9 @@ class TokenSession {
   explicit TokenSession(std::shared_ptr<const LoadedEngine> engine, const TokenSessionOptions& options = {});
   ~TokenSession();
 
-  // Queues a request. Throws a usage Error for an empty prompt, ids outside the vocabulary, parameters out of range, and
-  // more tokens than the engine's limits, and an Error with kDoesNotFit for more than the KV cache could ever hold; the
-  // message says the limit.
+  // Queues a request. Throws a usage Error for an empty prompt, ids outside the vocabulary, parameters out of range,
+  // and more tokens than the engine's limits, and an Error with kDoesNotFit for more than the KV cache could ever hold;
+  // the message says the limit.
   uint64_t submit(TokenRequest request);
   // Runs one step: a token for some of the requests. A request is forgotten once its last token is told.
   std::vector<TokenEvent> step();
@@ -76,8 +76,8 @@ class TokenSession {
   std::vector<SampledToken> sampled_;
 };
 
-// The eos_token_id (one or a list) of a directory's generation_config.json; without one, of the pretrained_config in the
-// engine's config.json; empty when neither has it.
+// The eos_token_id (one or a list) of a directory's generation_config.json; without one, of the pretrained_config in
+// the engine's config.json; empty when neither has it.
 std::vector<int32_t> read_eos_ids(const LoadedEngine& engine);
 
 }  // namespace ingot

@@ -53,7 +53,8 @@ class Bench {
   std::pair<BenchRow, BenchRow> measure(const Workload& work) {
     std::vector<double> prefill_seconds, prefill_shares, decode_seconds, decode_shares, peaks, reads;
     StepCost prefill{}, decode{};
-    run_once(work, 1, [](double) {}, [](double) {});  // warm-up: memory is touched, pages are given out
+    run_once(
+        work, 1, [](double) {}, [](double) {});  // warm-up: memory is touched, pages are given out
     for (int r = 0; r < options_.repetitions; ++r) {
       double peak = meter_->measure_matmul(), read = 0;
       std::vector<double> steps;
@@ -74,7 +75,8 @@ class Bench {
       decode_shares.push_back(decode.bytes / decode_seconds.back() / read);
       peaks.push_back(peak), reads.push_back(read);
     }
-    BenchRow first = row("prefill", work, prefill, prefill_seconds), second = row("decode", work, decode, decode_seconds);
+    BenchRow first = row("prefill", work, prefill, prefill_seconds),
+             second = row("decode", work, decode, decode_seconds);
     first.tokens_per_second = static_cast<double>(work.batch * work.prompt) / median(prefill_seconds);
     first.context = work.prompt;
     first.ceiling_name = meter_->ceilings().matmul_name;
@@ -136,7 +138,8 @@ class Bench {
     return step_cost(plan, program_for(plan, work.batch * work.prompt), work.batch, work.prompt, work.prompt);
   }
 
-  BenchRow row(const char* phase, const Workload& work, const StepCost& cost, const std::vector<double>& seconds) const {
+  BenchRow row(const char* phase, const Workload& work, const StepCost& cost,
+               const std::vector<double>& seconds) const {
     BenchRow row;
     row.phase = phase;
     row.batch_size = work.batch, row.prompt_tokens = work.prompt, row.new_tokens = work.answer;

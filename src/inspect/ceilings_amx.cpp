@@ -19,6 +19,7 @@ double multiply(int64_t rounds) {
   for (int tile = 0; tile < 8; ++tile) config.row_bytes[tile] = 64, config.rows[tile] = 16;
   alignas(64) uint16_t operand[16 * 32];
   for (int i = 0; i < 16 * 32; ++i) operand[i] = static_cast<uint16_t>(0x3a00 + i);  // about 0.0005 … 0.001
+  __asm__ volatile("" ::: "memory");  // the tile intrinsics do not say which memory they read
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_zero(1);

@@ -6,14 +6,15 @@
 #include "build/pretrained_model.h"
 #include "ingot/inspect.h"
 #include "inspect/ceilings.h"
-#include "runtime/memory.h"
 #include "inspect/step_cost.h"
+#include "runtime/memory.h"
 
 namespace ingot {
 
 namespace {
 
-// Writing runs at about this share of reading when the files are in the page cache; a rough figure for a rough estimate.
+// Writing runs at about this share of reading when the files are in the page cache; a rough figure for a rough
+// estimate.
 constexpr double kWriteShare = 0.05;
 
 int64_t kv_bytes_per_token(const Plan& plan) {
@@ -94,9 +95,10 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
     e.advice = e.tokens_that_fit > 0
                    ? format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", e.max_seq_len,
                             print_bytes(static_cast<double>(kv_bytes_of(plan, e.max_seq_len))), e.tokens_that_fit)
-                   : format("weights and working memory exceed the memory by {}; no limit changes that: a smaller dtype, "
-                            "model or a larger machine is needed",
-                            print_bytes(static_cast<double>(halves)));
+                   : format(
+                         "weights and working memory exceed the memory by {}; no limit changes that: a smaller dtype, "
+                         "model or a larger machine is needed",
+                         print_bytes(static_cast<double>(halves)));
   }
   e.read_bytes_per_second = quick_read_rate(resolved.config.threads);
   double bytes = step_cost(plan, plan.programs.front(), 1, 1, std::min<int64_t>(512, e.max_seq_len)).bytes;

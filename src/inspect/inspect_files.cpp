@@ -165,6 +165,8 @@ Json inspect_path(const Path& path, const InspectOptions& options) {
   fail(ErrorCode::kUsage, "this is no engine, checkpoint, safetensors file or timing cache");
 }
 
-std::string inspect(const std::string& path, const InspectOptions& options) { return inspect_path(path, options).dump(2); }
+std::string inspect(const std::string& path, const InspectOptions& options) {
+  return inspect_path(path, options).dump(2);
+}
 
 }  // namespace ingot

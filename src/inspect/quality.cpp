@@ -50,7 +50,8 @@ class Reference {
   SafetensorsFile file_;
 };
 
-void compare_greedy(const std::shared_ptr<const LoadedEngine>& engine, const Reference& reference, int threads, Verification& v) {
+void compare_greedy(const std::shared_ptr<const LoadedEngine>& engine, const Reference& reference, int threads,
+                    Verification& v) {
   std::vector<int32_t> prompt = reference.ids("prompt"), greedy = reference.ids("greedy");
   // A continuation may be given with its prompt.
   if (greedy.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), greedy.begin()))
@@ -86,17 +87,19 @@ Perplexity measure_perplexity(std::shared_ptr<const LoadedEngine> engine, const 
   std::vector<int32_t> ids = Tokenizer::from_dir(engine->directory()).encode(text, true);
   LogitEvaluator evaluator(engine, {.threads = threads});
   if (window < 1 || window > evaluator.limits().max_seq_len)
-    fail(ErrorCode::kUsage, "the window is {}, needed 1 to the engine's max_seq_len {}", window, evaluator.limits().max_seq_len);
+    fail(ErrorCode::kUsage, "the window is {}, needed 1 to the engine's max_seq_len {}", window,
+         evaluator.limits().max_seq_len);
   Perplexity result;
   result.windows = (static_cast<int64_t>(ids.size()) - 1) / window;
   if (result.windows < 1)
     fail(ErrorCode::kUsage, "the text has {} tokens, needed more than the window of {}", ids.size(), window);
   for (int64_t w = 0; w < result.windows; ++w) {
     const int32_t* first = ids.data() + w * window;
-    evaluator.run({{std::vector<int32_t>(first, first + window)}}, [&](size_t, int64_t position, std::span<float> logits) {
-      result.nll += surprise(logits, first[position + 1]);
-      ++result.tokens;
-    });
+    evaluator.run({{std::vector<int32_t>(first, first + window)}},
+                  [&](size_t, int64_t position, std::span<float> logits) {
+                    result.nll += surprise(logits, first[position + 1]);
+                    ++result.tokens;
+                  });
     if (progress) progress("perplexity", static_cast<double>(w + 1) / static_cast<double>(result.windows));
   }
   result.nll /= static_cast<double>(result.tokens);
@@ -104,7 +107,8 @@ Perplexity measure_perplexity(std::shared_ptr<const LoadedEngine> engine, const 
   return result;
 }
 
-Verification compare_logits(std::shared_ptr<const LoadedEngine> engine, const Path& path, double tolerance, int threads) {
+Verification compare_logits(std::shared_ptr<const LoadedEngine> engine, const Path& path, double tolerance,
+                            int threads) {
   Reference reference(path);
   std::vector<int32_t> ids = reference.ids("input_ids");
   TensorView expected = reference.view("logits");

@@ -14,7 +14,8 @@ namespace ingot {
 // or the file lacks a tensor.
 Perplexity measure_perplexity(std::shared_ptr<const LoadedEngine> engine, const std::string& text, int64_t window,
                               int threads, const ProgressCallback& progress);
-Verification compare_logits(std::shared_ptr<const LoadedEngine> engine, const Path& reference, double tolerance, int threads);
+Verification compare_logits(std::shared_ptr<const LoadedEngine> engine, const Path& reference, double tolerance,
+                            int threads);
 
 // The dtype that an engine was built for, from its config.json.
 std::string engine_dtype(const LoadedEngine& engine);

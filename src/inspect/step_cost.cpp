@@ -52,13 +52,15 @@ StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, 
       Visible visible = visible_positions(tokens, context, attention->window);
       int64_t kv_heads = types[1].shape[1].constant(), head_size = types[1].shape[3].constant();
       cost.flops += 4.0 * static_cast<double>(sequences * attention->heads * head_size) * visible.pairs;
-      cost.bytes += 2.0 * static_cast<double>(sequences * kv_heads * head_size * size_of(types[1].dtype)) * visible.positions;
+      cost.bytes +=
+          2.0 * static_cast<double>(sequences * kv_heads * head_size * size_of(types[1].dtype)) * visible.positions;
       continue;
     }
     cost.flops += op.flops(types);
     double share = 1;
     if (op.is<ExpertMlp>())
-      share = std::min(1.0, static_cast<double>(types[1].elements()) / static_cast<double>(types[3].shape[0].constant()));
+      share =
+          std::min(1.0, static_cast<double>(types[1].elements()) / static_cast<double>(types[3].shape[0].constant()));
     for (size_t i = 0; i < step.buffers.size(); ++i) {
       const BufferRef& buffer = step.buffers[i];
       if (buffer.kind != BufferKind::kWeight) continue;

@@ -69,9 +69,12 @@ Values Network::add(AnyOp op, Values inputs, std::string label) {
     types.push_back(type(value));
   }
   Node node;
-  {
-    Scope scope(describe(op, label, types));
+  try {
     node.types = op.infer(types);
+  } catch (const Error&) {  // describing every op that fits would take longer than inferring
+    Scope scope(describe(op, label, types));
+    op.infer(types);
+    throw;
   }
   node.op = std::move(op);
   node.inputs = std::move(inputs);

@@ -4,8 +4,9 @@
 #include <array>
 #include <vector>
 
-#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/expert_mlp.h"
+#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/op_kernel.h"
 
 namespace ingot {
@@ -13,9 +14,14 @@ namespace ingot {
 namespace {
 const std::vector<KernelEntry>& entries() {
   static const std::vector<KernelEntry> list = {
+      {"cpu.matmul_amx", make_matmul_amx},
       {"cpu.matmul_avx512", make_matmul_avx512},
+      {"cpu.matmul_avx512_bf16", make_matmul_avx512_bf16},
       {"cpu.matmul_avx2", make_matmul_avx2},
       {"cpu.matmul_portable", make_matmul_portable},
+      {"cpu.expert_mlp_avx512", make_expert_mlp_avx512},
+      {"cpu.expert_mlp_avx2", make_expert_mlp_avx2},
+      {"cpu.expert_mlp_portable", make_expert_mlp_portable},
       {"cpu.attention_amx", make_attention<CpuLevel::kAmx>},
       {"cpu.attention_avx512", make_attention<CpuLevel::kAvx512>},
       {"cpu.attention_avx2", make_attention<CpuLevel::kAvx2>},

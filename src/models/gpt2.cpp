@@ -32,7 +32,8 @@ ModelFacts facts(const Json& config) {
           .vocab_size = sizes.vocab,
           .hidden_size = sizes.hidden,
           .layers = sizes.layers,
-          .max_positions = sizes.max_positions};
+          .max_positions = sizes.max_positions,
+          .max_positions_are_hard = true};
 }
 
 float score_scale(const Json& config, int64_t head_size, int64_t layer) {

@@ -21,7 +21,7 @@ namespace ingot {
 struct KvWrite {
   static constexpr std::string_view name = "kv_write";
   static constexpr auto fields() { return std::tuple{}; }
-  Types infer(const Types& inputs) const;                     // state, x, slots
+  Types infer(const Types& inputs) const;  // state, x, slots
   HostTensors evaluate(const HostTensors& inputs) const;
   int aliased_input(int) const { return 0; }
 };
@@ -47,8 +47,8 @@ struct Attention {
 };
 
 // Everything between the merged projection and attention, in one pass over qkv: split, per-head RMS norm of q and k (if
-// `norm`), rotation of q and k, and writing k and v. Inputs: qkv [tokens, (heads + 2 * kv_heads) * head_size] holding q,
-// k and v in each row; angles f32 [tokens, r]; k state, v state; slots; and with `norm` q_gamma and k_gamma, f32
+// `norm`), rotation of q and k, and writing k and v. Inputs: qkv [tokens, (heads + 2 * kv_heads) * head_size] holding
+// q, k and v in each row; angles f32 [tokens, r]; k state, v state; slots; and with `norm` q_gamma and k_gamma, f32
 // [head_size]. Results: q [tokens, heads * head_size], the k state, the v state.
 struct RopeKvWrite {
   static constexpr std::string_view name = "rope_kv_write";

@@ -7,7 +7,8 @@
 //   double evaluate_at(std::span<const TensorView> in, int output, int64_t index) const;   // one element alone
 //   int aliased_input(int output) const;                // the state input that an output continues, or -1
 //   double flops(const Types& inputs) const;            // multiplications and additions, for reports and ceilings
-//   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // makes the problem smaller where its time is
+//   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // makes the problem smaller where its time
+//   is
 //                                                       // proportional to a size; returns the factor taken away
 #pragma once
 

@@ -9,7 +9,7 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kMaxSize = int64_t{1} << 40;   // of one dimension
+constexpr int64_t kMaxSize = int64_t{1} << 40;  // of one dimension
 constexpr uint64_t kMaxBytes = uint64_t{1} << 46;
 constexpr uint64_t kAlignment = 64;
 constexpr size_t kMaxRank = 4;
@@ -125,10 +125,14 @@ class Checker {
       case BufferKind::kArena:
         if (ref.index != 0 || !ref.type.layout.empty()) refuse("arena buffer {} of {}", ref.index, print(ref.type));
         return check_within(ref.offset, bytes, program.arena_bytes, "arena");
-      case BufferKind::kWeight: return check_member(ref, plan_.weights, "weight");
-      case BufferKind::kState: return check_member(ref, plan_.states, "state");
-      case BufferKind::kInput: return check_member(ref, plan_.inputs, "input");
-      case BufferKind::kOutput: return check_member(ref, plan_.outputs, "output");
+      case BufferKind::kWeight:
+        return check_member(ref, plan_.weights, "weight");
+      case BufferKind::kState:
+        return check_member(ref, plan_.states, "state");
+      case BufferKind::kInput:
+        return check_member(ref, plan_.inputs, "input");
+      case BufferKind::kOutput:
+        return check_member(ref, plan_.outputs, "output");
     }
   }
 

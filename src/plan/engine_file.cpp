@@ -31,7 +31,8 @@ std::string_view text_of(Bytes bytes) { return {reinterpret_cast<const char*>(by
 EnginePreamble read_preamble(Bytes file) {
   Scope scope("preamble");
   EnginePreamble preamble;
-  if (file.size() < sizeof preamble) refuse("the file has {} bytes; an engine has at least {}", file.size(), sizeof preamble);
+  if (file.size() < sizeof preamble)
+    refuse("the file has {} bytes; an engine has at least {}", file.size(), sizeof preamble);
   std::memcpy(&preamble, file.data(), sizeof preamble);
   if (preamble.magic != kEngineMagic) refuse("this is not an engine file: it does not begin with INGOTENG");
   if (preamble.version != kEngineFormatVersion)
@@ -41,7 +42,8 @@ EnginePreamble read_preamble(Bytes file) {
   if (preamble.preamble_bytes != sizeof preamble || preamble.reserved != 0)
     refuse("damaged: {} bytes, reserved field {}", preamble.preamble_bytes, preamble.reserved);
   if (preamble.file_bytes != file.size())
-    refuse("the file has {} bytes where {} were written: it was truncated or extended", file.size(), preamble.file_bytes);
+    refuse("the file has {} bytes where {} were written: it was truncated or extended", file.size(),
+           preamble.file_bytes);
   uint64_t end = 0;
   if (preamble.header_offset % kEngineSectionAlignment != 0 || preamble.header_offset < kEngineSectionAlignment ||
       __builtin_add_overflow(preamble.header_offset, preamble.header_bytes, &end) || end != file.size())

@@ -42,7 +42,9 @@ namespace {
 uint64_t aligned(uint64_t offset) {
   return (offset + kEngineSectionAlignment - 1) / kEngineSectionAlignment * kEngineSectionAlignment;
 }
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 }  // namespace
 
 EngineWriter::EngineWriter(const Path& path) : file_(path), weights_(std::make_unique<Section>()) {

@@ -28,12 +28,12 @@ struct BufferRef {
 
 // One launch.
 struct Step {
-  std::string kernel;       // "cpu.matmul_avx512"
-  std::string parameters;   // text that the kernel parses when the engine is loaded
+  std::string kernel;      // "cpu.matmul_avx512"
+  std::string parameters;  // text that the kernel parses when the engine is loaded
   std::vector<BufferRef> buffers;
   uint64_t scratch_offset = 0, scratch_bytes = 0;  // in the arena
-  std::string label;                  // "layers.0.self_attn.q_proj"
-  std::string problem, tactic;        // for inspect: what was solved and how ("cpu.matmul_avx512 layout=panel_16 …")
+  std::string label;                               // "layers.0.self_attn.q_proj"
+  std::string problem, tactic;  // for inspect: what was solved and how ("cpu.matmul_avx512 layout=panel_16 …")
   std::vector<std::vector<std::string>> origins;  // per output buffer, the names of the values that it equals
   bool operator==(const Step&) const = default;
 };
@@ -41,8 +41,8 @@ struct Step {
 // Code for one range of sizes: an optimization profile.
 struct Program {
   std::string entry = "main";
-  std::string target;               // "cpu:avx512"
-  std::vector<DimRange> dims;       // every symbol that the steps use; a run fits when all are within [min, max]
+  std::string target;          // "cpu:avx512"
+  std::vector<DimRange> dims;  // every symbol that the steps use; a run fits when all are within [min, max]
   std::vector<Step> steps;
   uint64_t arena_bytes = 0;
   bool operator==(const Program&) const = default;
@@ -51,9 +51,9 @@ struct Program {
 // A stored weight: `recipe` says how its bytes come from checkpoint tensors.
 struct PlanWeight {
   std::string name;
-  TensorType type;            // constant; with the layout it is stored in
-  std::string recipe;         // "pack(cast(concat(a, b, c), bf16), panel_16)"
-  uint64_t offset = 0;        // in the weight section, a multiple of 64
+  TensorType type;      // constant; with the layout it is stored in
+  std::string recipe;   // "pack(cast(concat(a, b, c), bf16), panel_16)"
+  uint64_t offset = 0;  // in the weight section, a multiple of 64
   uint64_t bytes = 0;
   bool operator==(const PlanWeight&) const = default;
 };
@@ -61,7 +61,7 @@ struct PlanWeight {
 // What survives between runs; one buffer per state, its first dimension the pages of the pool.
 struct PlanState {
   std::string name;
-  TensorType type;            // [pool_pages.GROUP, …]
+  TensorType type;  // [pool_pages.GROUP, …]
   std::string group;
   bool operator==(const PlanState&) const = default;
 };
@@ -80,7 +80,7 @@ struct Plan {
   std::vector<PlanState> states;
   std::vector<PlanWeight> weights;
   std::vector<Program> programs;
-  bool avx512_bf16 = false;         // the CPU programs need VDPBF16PS
+  bool avx512_bf16 = false;  // the CPU programs need VDPBF16PS
   bool operator==(const Plan&) const = default;
 };
 

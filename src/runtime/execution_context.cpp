@@ -138,7 +138,8 @@ void ExecutionContext::refuse(std::span<const int64_t> values) const {
     }
     if (!used || fits) continue;
     const std::string& name = engine_->symbols()[symbol];
-    if (values[symbol] < 0) fail(ErrorCode::kUsage, "the dimension {} has no value; the engine runs {} to {}", name, min, max);
+    if (values[symbol] < 0)
+      fail(ErrorCode::kUsage, "the dimension {} has no value; the engine runs {} to {}", name, min, max);
     fail(ErrorCode::kUsage, "{} = {} is outside the range {} to {} that the engine was built for", name, values[symbol],
          min, max);
   }

@@ -16,7 +16,7 @@ namespace ingot {
 // What an observer is told after each step: for taps and profiles.
 struct ObservedStep {
   const Program& program;
-  size_t index = 0;               // in program.steps
+  size_t index = 0;  // in program.steps
   const Step& step;
   std::span<const Argument> arguments;
   double microseconds = 0;

@@ -140,7 +140,8 @@ const Kernel* LoadedEngine::kernel_for(const Step& step) {
 ResolvedProgram LoadedEngine::resolve_program(const Program& program) {
   ResolvedProgram resolved;
   resolved.program = &program;
-  for (const DimRange& range : program.dims) resolved.ranges.push_back({find_symbol(range.symbol), range.min, range.max});
+  for (const DimRange& range : program.dims)
+    resolved.ranges.push_back({find_symbol(range.symbol), range.min, range.max});
   for (const Step& step : program.steps) {
     Scope scope(format("step {}", step.label));
     resolved.steps.push_back({kernel_for(step), resolved.arguments.size(), step.buffers.size(), step.scratch_offset});

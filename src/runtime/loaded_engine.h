@@ -25,7 +25,7 @@ struct ResolvedArgument {
   size_t index = 0;
   uint64_t offset = 0;
   const std::byte* weight = nullptr;
-  Argument argument;                 // dtype and rank; sizes where they are constant
+  Argument argument;  // dtype and rank; sizes where they are constant
   std::array<ResolvedDim, 4> dims{};
 };
 

@@ -38,8 +38,9 @@ LazyMemory::LazyMemory(uint64_t bytes, std::string_view what, bool huge_pages) :
   if (bytes == 0) return;
   uint64_t total = 0;
   bool overflow = __builtin_add_overflow(bytes, kHugePageBytes, &total);
-  void* mapping = overflow ? MAP_FAILED
-                           : mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapping =
+      overflow ? MAP_FAILED
+               : mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED)
     fail(ErrorCode::kDoesNotFit, "cannot reserve {} for {}: {}", print_bytes(static_cast<double>(bytes)), what,
          std::strerror(overflow ? EOVERFLOW : errno));

@@ -11,11 +11,15 @@ namespace ingot {
 class LazyMemory {
  public:
   LazyMemory() = default;
-  // At least `bytes` bytes at a multiple of 2 MiB. `what` is for the Error (kDoesNotFit) when there is no address space.
+  // At least `bytes` bytes at a multiple of 2 MiB. `what` is for the Error (kDoesNotFit) when there is no address
+  // space.
   LazyMemory(uint64_t bytes, std::string_view what, bool huge_pages);
   ~LazyMemory();
   LazyMemory(LazyMemory&& other) noexcept
-      : mapping_(std::exchange(other.mapping_, nullptr)), mapped_(other.mapped_), data_(other.data_), size_(other.size_) {}
+      : mapping_(std::exchange(other.mapping_, nullptr)),
+        mapped_(other.mapped_),
+        data_(other.data_),
+        size_(other.size_) {}
   LazyMemory& operator=(LazyMemory&& other) noexcept {
     std::swap(mapping_, other.mapping_);
     std::swap(mapped_, other.mapped_);

@@ -56,7 +56,8 @@ void StatePool::add_group(const Plan& plan, size_t index, int64_t max_pages) {
   int64_t capacity = std::min(kMaxSlots / plan.groups[index].page_size, largest_pool(plan, plan.groups[index].name));
   if (max_pages > 0) capacity = std::min(capacity, max_pages);
   if (statistics.page_bytes > 0)
-    capacity = std::min(capacity, static_cast<int64_t>(std::min<uint64_t>(budget_bytes_ / statistics.page_bytes, INT64_MAX)));
+    capacity =
+        std::min(capacity, static_cast<int64_t>(std::min<uint64_t>(budget_bytes_ / statistics.page_bytes, INT64_MAX)));
   statistics.capacity = capacity;
 }
 
@@ -86,7 +87,8 @@ bool StatePool::could_hold(std::span<const int64_t> pages) const {
 std::optional<int32_t> StatePool::allocate(size_t index) {
   Group& group = groups_[index];
   GroupStatistics& statistics = group.statistics;
-  if (statistics.used == statistics.capacity || used_bytes_ + statistics.page_bytes > budget_bytes_) return std::nullopt;
+  if (statistics.used == statistics.capacity || used_bytes_ + statistics.page_bytes > budget_bytes_)
+    return std::nullopt;
   int32_t page = 0;
   if (!group.touched.empty()) {
     page = group.touched.back();

@@ -18,9 +18,9 @@ struct StatePoolOptions {
 };
 
 struct GroupStatistics {
-  int64_t capacity = 0;    // pages that this group may use when the others use none
+  int64_t capacity = 0;  // pages that this group may use when the others use none
   int64_t used = 0, peak_used = 0;
-  int64_t copies = 0;      // pages copied on write
+  int64_t copies = 0;  // pages copied on write
   uint64_t page_bytes = 0;
 };
 
@@ -62,7 +62,7 @@ class StatePool {
   };
   struct Group {
     std::vector<size_t> states;
-    std::vector<int32_t> references;   // per page that was ever used
+    std::vector<int32_t> references;          // per page that was ever used
     std::vector<int32_t> touched, untouched;  // free pages whose memory is, or is not, held
     GroupStatistics statistics;
   };

@@ -19,7 +19,8 @@ struct Problem {
   AnyOp op;
   Types inputs, outputs;  // constant, layouts empty
 
-  // "matmul f32[16, 4096] bf16[14336, 4096] {bias = true}": the key of the timing cache. Outputs follow from the inputs.
+  // "matmul f32[16, 4096] bf16[14336, 4096] {bias = true}": the key of the timing cache. Outputs follow from the
+  // inputs.
   std::string key() const;
 };
 

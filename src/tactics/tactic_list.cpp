@@ -1,17 +1,23 @@
 // Every tactic source, best guess for a build without measuring (-O0) first.
 #include "tactics/tactic.h"
 
-#include "tactics/cpu/matmul.h"
 #include "tactics/cpu/attention.h"
+#include "tactics/cpu/expert_mlp.h"
+#include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
 
 namespace ingot {
 
 std::span<const TacticSource* const> tactic_list() {
   static const std::vector<const TacticSource*> list = {
+      matmul_amx_source(),
       matmul_avx512_source(),
+      matmul_avx512_bf16_source(),
       matmul_avx2_source(),
       matmul_portable_source(),
+      expert_mlp_avx512_source(),
+      expert_mlp_avx2_source(),
+      expert_mlp_portable_source(),
       attention_source(CpuLevel::kAmx),
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),

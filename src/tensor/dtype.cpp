@@ -68,30 +68,48 @@ uint16_t float_to_f16(float value) {
 
 double load_element(DType dtype, const void* data, int64_t i) {
   switch (dtype) {
-    case DType::kF64: return load<double>(data, i);
-    case DType::kF32: return load<float>(data, i);
-    case DType::kF16: return f16_to_float(load<uint16_t>(data, i));
-    case DType::kBF16: return bf16_to_float(load<uint16_t>(data, i));
-    case DType::kI64: return static_cast<double>(load<int64_t>(data, i));
-    case DType::kI32: return load<int32_t>(data, i);
-    case DType::kI8: return load<int8_t>(data, i);
-    case DType::kU8: return load<uint8_t>(data, i);
-    case DType::kBool: return load<uint8_t>(data, i) != 0;
+    case DType::kF64:
+      return load<double>(data, i);
+    case DType::kF32:
+      return load<float>(data, i);
+    case DType::kF16:
+      return f16_to_float(load<uint16_t>(data, i));
+    case DType::kBF16:
+      return bf16_to_float(load<uint16_t>(data, i));
+    case DType::kI64:
+      return static_cast<double>(load<int64_t>(data, i));
+    case DType::kI32:
+      return load<int32_t>(data, i);
+    case DType::kI8:
+      return load<int8_t>(data, i);
+    case DType::kU8:
+      return load<uint8_t>(data, i);
+    case DType::kBool:
+      return load<uint8_t>(data, i) != 0;
   }
   return 0;
 }
 
 void store_element(DType dtype, void* data, int64_t i, double value) {
   switch (dtype) {
-    case DType::kF64: return store(data, i, value);
-    case DType::kF32: return store(data, i, static_cast<float>(value));
-    case DType::kF16: return store(data, i, float_to_f16(static_cast<float>(value)));
-    case DType::kBF16: return store(data, i, float_to_bf16(static_cast<float>(value)));
-    case DType::kI64: return store(data, i, static_cast<int64_t>(value));
-    case DType::kI32: return store(data, i, static_cast<int32_t>(value));
-    case DType::kI8: return store(data, i, static_cast<int8_t>(value));
-    case DType::kU8: return store(data, i, static_cast<uint8_t>(value));
-    case DType::kBool: return store(data, i, static_cast<uint8_t>(value != 0));
+    case DType::kF64:
+      return store(data, i, value);
+    case DType::kF32:
+      return store(data, i, static_cast<float>(value));
+    case DType::kF16:
+      return store(data, i, float_to_f16(static_cast<float>(value)));
+    case DType::kBF16:
+      return store(data, i, float_to_bf16(static_cast<float>(value)));
+    case DType::kI64:
+      return store(data, i, static_cast<int64_t>(value));
+    case DType::kI32:
+      return store(data, i, static_cast<int32_t>(value));
+    case DType::kI8:
+      return store(data, i, static_cast<int8_t>(value));
+    case DType::kU8:
+      return store(data, i, static_cast<uint8_t>(value));
+    case DType::kBool:
+      return store(data, i, static_cast<uint8_t>(value != 0));
   }
 }
 

@@ -6,7 +6,8 @@ namespace ingot {
 
 HostTensor::HostTensor(TensorType type_) : type(std::move(type_)), values(static_cast<size_t>(type.elements())) {}
 
-HostTensor::HostTensor(TensorType type_, std::vector<double> values_) : type(std::move(type_)), values(std::move(values_)) {
+HostTensor::HostTensor(TensorType type_, std::vector<double> values_)
+    : type(std::move(type_)), values(std::move(values_)) {
   if (static_cast<int64_t>(values.size()) != type.elements())
     fail(ErrorCode::kRuntime, "{} values do not fill {}", values.size(), print(type));
 }
@@ -17,7 +18,8 @@ HostTensor::HostTensor(const TensorView& view) : HostTensor(view.type) {
 
 std::vector<std::byte> HostTensor::bytes() const {
   std::vector<std::byte> bytes(static_cast<size_t>(type.bytes()));
-  for (size_t i = 0; i < values.size(); ++i) store_element(type.dtype, bytes.data(), static_cast<int64_t>(i), values[i]);
+  for (size_t i = 0; i < values.size(); ++i)
+    store_element(type.dtype, bytes.data(), static_cast<int64_t>(i), values[i]);
   return bytes;
 }
 

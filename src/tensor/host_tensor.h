@@ -24,7 +24,7 @@ struct HostTensor {
   std::vector<double> values;
 
   HostTensor() = default;
-  explicit HostTensor(TensorType type_);           // zeros
+  explicit HostTensor(TensorType type_);  // zeros
   HostTensor(TensorType type_, std::vector<double> values_);
   explicit HostTensor(const TensorView& view);
 

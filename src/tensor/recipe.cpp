@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/format.h"
 #include "base/fields.h"
+#include "base/format.h"
 
 namespace ingot {
 

@@ -2,8 +2,8 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/format.h"
 #include "base/fields.h"
+#include "base/format.h"
 #include "tensor/recipe.h"
 
 namespace ingot {

@@ -43,10 +43,10 @@ struct TensorType {
   std::string layout;
 
   int64_t rank() const { return static_cast<int64_t>(shape.size()); }
-  bool is_constant() const;                          // no symbols left
-  TensorType at(const DimValues& dims) const;        // symbols replaced by numbers
-  std::vector<int64_t> sizes() const;                // of a constant type
-  int64_t elements() const;                          // of a constant type
+  bool is_constant() const;                    // no symbols left
+  TensorType at(const DimValues& dims) const;  // symbols replaced by numbers
+  std::vector<int64_t> sizes() const;          // of a constant type
+  int64_t elements() const;                    // of a constant type
   int64_t bytes() const { return elements() * size_of(dtype); }
   bool operator==(const TensorType&) const = default;
 };

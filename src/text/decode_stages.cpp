@@ -208,6 +208,7 @@ void ReplaceLiteralStage::text(std::string_view fragment) {
   for (size_t at = all.find(literal_); at != std::string::npos; at = all.find(literal_, done)) {
     result.append(all, done, at - done);
     result += content_;
+    check_growth(all.size(), result.size());
     done = at + literal_.size();
   }
   size_t held = std::min(literal_.size() - 1, all.size() - done);

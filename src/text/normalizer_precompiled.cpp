@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "text/normalizers.h"
+#include "text/pattern.h"
 #include "text/unicode.h"
 
 namespace ingot {
@@ -89,6 +90,7 @@ class PrecompiledNormalizer : public Normalizer {
     for (size_t at = 0; at < text.size();) {
       size_t end = grapheme_end(text, at);
       append_grapheme(result, text.substr(at, end - at));
+      check_growth(text.size(), result.size());
       at = end;
     }
     value.text = std::move(result);

@@ -117,6 +117,7 @@ class ReplaceNormalizer : public Normalizer {
         value.at_start &= !content_.empty() && match.end == one;
       }
       result += content_;
+      check_growth(value.text.size(), result.size());
       done = match.end;
     });
     if (done == 0 && result.empty()) return;
@@ -198,7 +199,11 @@ class NormalizerSequence : public Normalizer {
     for (const Json& part : json.at("normalizers").as_array()) parts_.push_back(make_normalizer(part));
   }
   void normalize(NormalizedText& value, RegexWorkspace& workspace) const override {
-    for (const auto& part : parts_) part->normalize(value, workspace);
+    const size_t before = value.text.size();
+    for (const auto& part : parts_) {
+      part->normalize(value, workspace);
+      check_growth(before, value.text.size());
+    }
   }
 
  private:

@@ -25,10 +25,17 @@ std::string Pattern::replace(RegexWorkspace& workspace, std::string_view text, s
   for_each(workspace, text, [&](TextRange match) {
     result += text.substr(done, match.begin - done);
     result += content;
+    check_growth(text.size(), result.size());
     done = match.end;
   });
   result += text.substr(done);
   return result;
+}
+
+void check_growth(size_t before, size_t now) {
+  constexpr size_t kMaxFactor = 256, kFreeBytes = 1 << 20;
+  if (now > kFreeBytes + kMaxFactor * before)
+    fail(ErrorCode::kRuntime, "replacements make {} bytes out of a text of {}; the tokenizer is damaged", now, before);
 }
 
 SplitBehavior parse_split_behavior(const std::string& name) {

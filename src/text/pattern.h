@@ -37,6 +37,10 @@ class Pattern {
   std::optional<Regex> regex_;
 };
 
+// Replacing may lengthen a text, and a chain of replacements exponentially. Throws an Error when a text of `before`
+// bytes has grown beyond all that real tokenizers do.
+void check_growth(size_t before, size_t now);
+
 // What happens to the matches at which a text is cut.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 SplitBehavior parse_split_behavior(const std::string& name);

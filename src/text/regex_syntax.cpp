@@ -22,6 +22,8 @@ namespace {
 constexpr std::string_view kNotSpaceItems =
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}";
+// Outside of [...] Oniguruma counts the superscripts and fractions of Latin-1 to words.
+constexpr std::string_view kLoneWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr std::string_view kHexItems = "0-9A-Fa-f";
 constexpr std::string_view kAnyCharacter = "(?s:.)";
 
@@ -256,7 +258,7 @@ class Translator {
   // --- escapes ----------------------------------------------------------------------------------------------------
 
   // The set that an escape stands for (\s \w \d \h \p{…} and their complements), if it is one; moves behind it.
-  std::optional<CharacterSet> set_escape() {
+  std::optional<CharacterSet> set_escape(std::string_view word_items) {
     char kind = in_[at_ + 1];
     auto take = [&](std::string_view items, bool negated) {
       at_ += 2;
@@ -269,7 +271,7 @@ class Translator {
         return take(kNotSpaceItems, false);
       case 'w':
       case 'W':
-        return take(kWordItems, kind == 'W');
+        return take(word_items, kind == 'W');
       case 'd':
       case 'D':
         return take("\\p{Nd}", kind == 'D');
@@ -319,11 +321,11 @@ class Translator {
 
   void escape() {
     if (at_ + 1 == in_.size()) refuse("a single \\ at its end,");
-    if (auto set = set_escape()) return atom(set->alone());
+    if (auto set = set_escape(kLoneWordItems)) return atom(set->alone());
     if (auto code = code_escape()) return atom(code_text(*code));
     char kind = in_[at_ + 1];
     if (kind == 'b' || kind == 'B') {
-      const std::string word = "[" + std::string(kWordItems) + "]";
+      const std::string word = "[" + std::string(kLoneWordItems) + "]";
       const char* second = kind == 'b' ? "!" : "=";
       const char* fourth = kind == 'b' ? "=" : "!";
       atom("(?:(?<=" + word + ")(?" + second + word + ")|(?<!" + word + ")(?" + fourth + word + "))");
@@ -425,7 +427,7 @@ class Translator {
       return;
     }
     if (at_ + 1 == in_.size()) refuse("a single \\ at its end,");
-    if (auto set = set_escape()) {
+    if (auto set = set_escape(kWordItems)) {
       operand.add(*set);
       return hyphen_after_set(operand);
     }

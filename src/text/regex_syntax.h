@@ -14,9 +14,7 @@ std::string pcre2_from_oniguruma(std::string_view pattern);
 std::string quote_pattern(std::string_view text);
 
 // Items for inside [...]: characters that \w and \s stand for in tokenizer files (they differ from PCRE2's own).
-// Of the other numbers only those of Latin-1 belong to words.
-inline constexpr std::string_view kWordItems =
-    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+inline constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 // What Rust's regular expressions take for characters of words.
 inline constexpr std::string_view kRustWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}";
 inline constexpr std::string_view kSpaceItems =

@@ -52,8 +52,12 @@ constexpr int64_t kTableSize = 1 << 15, kRun = 64;
 
 class InputMaker {
  public:
-  InputMaker(const Problem& problem, uint64_t seed)
-      : problem_(problem), inputs_(problem.inputs), random_(seed), normals_(kTableSize + kRun) {
+  InputMaker(const Problem& problem, uint64_t seed, int64_t largest_filled)
+      : problem_(problem),
+        inputs_(problem.inputs),
+        random_(seed),
+        largest_filled_(largest_filled),
+        normals_(kTableSize + kRun) {
     for (double& normal : normals_)
       normal = std::sqrt(-2 * std::log(random_.unit())) * std::cos(2 * M_PI * random_.unit());
   }
@@ -66,6 +70,7 @@ class InputMaker {
   // mean + deviation * normal: runs of a table of normals, copied from random places, which writes at memory speed.
   void normal(size_t input, double deviation = 1, double mean = 0) {
     const TensorType& type = problem_.inputs[input];
+    if (input > 0 && type.bytes() > largest_filled_) return;
     std::vector<std::byte> table(static_cast<size_t>(kTableSize + kRun) * 8);
     for (int64_t i = 0; i < kTableSize + kRun; ++i)
       store_element(type.dtype, table.data(), i, mean + deviation * normals_[static_cast<size_t>(i)]);
@@ -130,6 +135,7 @@ class InputMaker {
   const Problem& problem_;
   Inputs inputs_;
   Random random_;
+  int64_t largest_filled_;
   std::vector<double> normals_;
 };
 
@@ -292,8 +298,8 @@ constexpr FillRule kRules[] = {
 
 }  // namespace
 
-Inputs make_inputs(const Problem& problem, uint64_t seed) {
-  InputMaker make(problem, seed);
+Inputs make_inputs(const Problem& problem, uint64_t seed, int64_t largest_filled) {
+  InputMaker make(problem, seed, largest_filled);
   for (const FillRule& rule : kRules) {
     if (rule.op != problem.op.name()) continue;
     rule.fill(make);

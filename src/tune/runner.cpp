@@ -22,7 +22,8 @@ Argument make_argument(const TensorType& type, void* data) {
   argument.data = data;
   argument.dtype = type.dtype;
   argument.rank = static_cast<int>(type.rank());
-  for (size_t i = 0; i < type.shape.size() && i < argument.size.size(); ++i) argument.size[i] = type.shape[i].constant();
+  for (size_t i = 0; i < type.shape.size() && i < argument.size.size(); ++i)
+    argument.size[i] = type.shape[i].constant();
   return argument;
 }
 
@@ -33,7 +34,8 @@ TacticRunner::TacticRunner(const Problem& problem, const CompiledTactic& tactic)
     bound.kernel = make_kernel(step.kernel, step.parameters);
     for (int index : step.arguments) {
       size_t i = static_cast<size_t>(index);
-      const TensorType& type = i < problem.inputs.size() ? problem.inputs[i] : problem.outputs[i - problem.inputs.size()];
+      const TensorType& type =
+          i < problem.inputs.size() ? problem.inputs[i] : problem.outputs[i - problem.inputs.size()];
       bound.arguments.push_back(make_argument(type, nullptr));
       bound.sources.push_back(index);
     }

@@ -33,7 +33,8 @@ std::optional<Timing> parse_timing(std::string_view text) {
   text.remove_suffix(2);
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), timing.microseconds);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if (!std::isfinite(timing.microseconds) || timing.microseconds <= 0 || timing.microseconds > 1e12) return std::nullopt;
+  if (!std::isfinite(timing.microseconds) || timing.microseconds <= 0 || timing.microseconds > 1e12)
+    return std::nullopt;
   return timing;
 }
 
@@ -67,11 +68,13 @@ std::vector<std::string> TimingCache::merge_text(std::string_view text) {
       rest.remove_prefix(bar + 1);
     }
     if (parts.size() != 4) {
-      damage.push_back(format("line {}: found {} parts, needed device | problem | candidate | time", number, parts.size()));
+      damage.push_back(
+          format("line {}: found {} parts, needed device | problem | candidate | time", number, parts.size()));
       continue;
     }
     std::optional<Timing> timing = parse_timing(parts[3]);
-    if (!timing || parts[2].find('@') == std::string_view::npos || !is_plain(line) || parts[0].empty() || parts[1].empty()) {
+    if (!timing || parts[2].find('@') == std::string_view::npos || !is_plain(line) || parts[0].empty() ||
+        parts[1].empty()) {
       damage.push_back(format("line {}: \"{}\" is not a candidate with its time in us", number,
                               is_plain(line) ? line.substr(0, 120) : std::string_view("(unprintable)")));
       continue;
@@ -87,7 +90,8 @@ TimingCache TimingCache::load(const Path& path) {
   std::vector<std::string> damage = cache.merge_text(MappedFile(path).text());
   for (size_t i = 0; i < damage.size() && i < 10; ++i)
     log_warning("timing cache {}: {}; the line is skipped", path.string(), damage[i]);
-  if (damage.size() > 10) log_warning("timing cache {}: {} more damaged lines are skipped", path.string(), damage.size() - 10);
+  if (damage.size() > 10)
+    log_warning("timing cache {}: {} more damaged lines are skipped", path.string(), damage.size() - 10);
   return cache;
 }
 

@@ -31,8 +31,8 @@ double rounded_microseconds(double microseconds);
 
 class TimingCache {
  public:
-  // Reads the lines of `text`, adding to what is there (an entry read later wins). A damaged line is skipped; its number
-  // and what is wrong with it are returned.
+  // Reads the lines of `text`, adding to what is there (an entry read later wins). A damaged line is skipped; its
+  // number and what is wrong with it are returned.
   std::vector<std::string> merge_text(std::string_view text);
   // A missing file is an empty cache; damage is logged as warnings and skipped.
   static TimingCache load(const Path& path);

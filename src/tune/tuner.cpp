@@ -21,6 +21,8 @@ constexpr size_t kColdBytes = size_t{384} << 20;
 // Measured problems are cut down to about these, so that one turn takes milliseconds.
 constexpr int64_t kCutBytes = int64_t{24} << 20;
 constexpr double kCutFlopsPerThread = 0.5e9;
+// Larger inputs than this are weights and caches, which come from cold memory.
+constexpr int64_t kLargestFilled = int64_t{8} << 20;
 // A turn repeats short work: at least three times, and to at least this long in all.
 constexpr double kTurnMicroseconds = 100;
 constexpr double kShortMicroseconds = 2000;
@@ -41,7 +43,8 @@ class ColdMemory {
       state = state * 6364136223846793005u + 1442695040888963407u;
       words[i] = (static_cast<uint32_t>(state >> 32) & 0x81ff81ff) | 0x3c003c00;
     }
-    for (size_t at = kPattern; at < kColdBytes; at += kPattern) std::memcpy(bytes_.data() + at, bytes_.data(), kPattern);
+    for (size_t at = kPattern; at < kColdBytes; at += kPattern)
+      std::memcpy(bytes_.data() + at, bytes_.data(), kPattern);
   }
 
   // The next `size` bytes, never the ones used lately; nullptr when there is not that much.
@@ -70,9 +73,9 @@ Problem cut_problem(const Problem& problem, int64_t max_bytes, double max_flops,
 bool is_streamed(const TensorType& type) { return is_float(type.dtype) && type.bytes() >= (int64_t{128} << 10); }
 
 struct Candidate {
-  size_t index;                    // into ProblemTimings::candidates
+  size_t index;  // into ProblemTimings::candidates
   std::unique_ptr<TacticRunner> runner;
-  std::string layouts;             // candidates compete within equal layouts
+  std::string layouts;  // candidates compete within equal layouts
   double best = 1e300;
   bool alive = true;
 };
@@ -81,13 +84,14 @@ std::string layouts_text(const CompiledTactic& tactic) { return join(tactic.inpu
 
 class Measurement {
  public:
-  Measurement(const Target& target, const TuneOptions& options) : options_(options), threads_(target.threads), target_(target) {}
+  Measurement(const Target& target, const TuneOptions& options)
+      : options_(options), threads_(target.threads), target_(target) {}
 
   // Fills in the times of every candidate of `timings`.
   void measure(ProblemTimings& timings) {
     double factor = 1;
     Problem cut = cut_problem(timings.problem, kCutBytes, kCutFlopsPerThread * target_.threads, factor);
-    Inputs inputs = make_inputs(cut, 1);
+    Inputs inputs = make_inputs(cut, 1, kLargestFilled);
     std::vector<Candidate> candidates = prepare(timings, cut, inputs);
     const int turns = 1 + 2 * std::max(1, options_.effort);
     for (int turn = 0; turn < turns; ++turn) {
@@ -103,7 +107,8 @@ class Measurement {
  private:
   std::vector<Candidate> prepare(ProblemTimings& timings, const Problem& cut, Inputs& inputs) {
     outputs_.clear();
-    for (size_t i = 0; i < cut.outputs.size(); ++i) outputs_.emplace_back(static_cast<size_t>(cut.outputs[i].bytes()) + 64);
+    for (size_t i = 0; i < cut.outputs.size(); ++i)
+      outputs_.emplace_back(static_cast<size_t>(cut.outputs[i].bytes()) + 64);
     std::vector<Candidate> candidates;
     for (size_t c = 0; c < timings.candidates.size(); ++c) {
       TimedTactic& timed = timings.candidates[c];
@@ -174,16 +179,17 @@ class Measurement {
     double factor = 1;
     Problem small = cut_problem(timings.problem, int64_t{1} << 20, 2e8, factor);
     Inputs inputs = make_inputs(small, 2);
+    Expected expected(small, inputs, CheckMode::kSample, compute_dtype(small));
     std::map<std::string, std::vector<const Candidate*>> by_layout;
     for (const Candidate& c : candidates) by_layout[c.layouts].push_back(&c);
     for (auto& [layout, group] : by_layout) {
       std::stable_sort(group.begin(), group.end(), [](auto* a, auto* b) { return a->best < b->best; });
       for (const Candidate* c : group) {
-        CheckResult result = check(timings.candidates[c->index], small, inputs);
+        CheckResult result = check(timings.candidates[c->index], small, inputs, expected);
         if (result.ok) break;
         const Tactic& tactic = timings.candidates[c->index].tactic;
-        log_warning("{} {} computes {} wrongly ({}); it is not used", tactic.source, tactic.config, timings.problem.key(),
-                    result.where);
+        log_warning("{} {} computes {} wrongly ({}); it is not used", tactic.source, tactic.config,
+                    timings.problem.key(), result.where);
         timings.candidates[c->index].timing.dropped = true;
       }
     }
@@ -191,7 +197,7 @@ class Measurement {
       fail(ErrorCode::kRuntime, "every tactic for {} computed wrong results", timings.problem.key());
   }
 
-  CheckResult check(const TimedTactic& timed, const Problem& small, const Inputs& original) {
+  CheckResult check(const TimedTactic& timed, const Problem& small, const Inputs& original, const Expected& expected) {
     Inputs inputs = original;  // states are written in place
     CompiledTactic compiled = timed.source->compile(small, timed.tactic.config, target_);
     TacticRunner runner(small, compiled);
@@ -214,7 +220,7 @@ class Measurement {
       int alias = small.op.aliased_input(static_cast<int>(o));
       outputs.push_back(alias >= 0 ? data[static_cast<size_t>(alias)] : outputs_[o].data());
     }
-    return check_outputs(small, original, outputs, CheckMode::kSample);
+    return expected.compare(outputs);
   }
 
   TuneOptions options_;
@@ -245,7 +251,8 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
   }
   if (!preferred.empty()) result.candidates = std::move(preferred);
   if (result.candidates.empty())
-    fail(ErrorCode::kRuntime, "no tactic solves {} for {}: {}", problem.key(), target.text(), join(result.refusals, "; "));
+    fail(ErrorCode::kRuntime, "no tactic solves {} for {}: {}", problem.key(), target.text(),
+         join(result.refusals, "; "));
   return result;
 }
 

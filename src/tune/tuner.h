@@ -34,9 +34,9 @@ class SourceFilter {
 };
 
 struct TuneOptions {
-  bool measure = true;       // false: -O0, nothing is measured and every problem gets its first tactic
-  bool frozen = false;       // a candidate that the cache does not know is an Error instead of a measurement
-  int effort = 3;            // 1 … 5: how many turns candidates get
+  bool measure = true;  // false: -O0, nothing is measured and every problem gets its first tactic
+  bool frozen = false;  // a candidate that the cache does not know is an Error instead of a measurement
+  int effort = 3;       // 1 … 5: how many turns candidates get
   SourceFilter sources;
 };
 
@@ -50,8 +50,8 @@ struct TimedTactic {
 
 struct ProblemTimings {
   Problem problem;
-  std::vector<TimedTactic> candidates;   // in the order of enumeration; never empty
-  std::vector<std::string> refusals;     // "cpu.matmul_amx: needs bf16 weights"
+  std::vector<TimedTactic> candidates;  // in the order of enumeration; never empty
+  std::vector<std::string> refusals;    // "cpu.matmul_amx: needs bf16 weights"
 };
 
 struct Timings {

@@ -14,7 +14,9 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kChunkBytes = int64_t{8} << 20;        // made at a time; two of them exist
+// What is made at a time, twice: small, because fresh buffers cost a page fault per 4 KiB for every weight; larger only
+// where the threads would not get a few tasks each.
+constexpr int64_t kChunkBytes = int64_t{2} << 20, kMaxChunkBytes = int64_t{8} << 20;
 constexpr int64_t kDirectBytes = int64_t{1} << 20;       // shorter runs of mapped bytes are copied together instead
 constexpr int64_t kTileElements = 32768;                 // made at a time by one thread
 constexpr int64_t kTileBudgetBytes = int64_t{32} << 20;  // for the intermediate results of all threads
@@ -88,15 +90,21 @@ int64_t tile_elements(const ElementSource& source, int depth, const ThreadPool& 
   return row == 1 ? kTileElements : std::max(kTileElements, units_at_once(kRowsTogether, row, depth, pool) * row);
 }
 
+// How many units of `unit_bytes` make a chunk: whole tasks of `units` each, a few for every thread.
+int64_t units_in_chunk(int64_t unit_bytes, int64_t units, const ThreadPool& pool) {
+  int64_t bytes = std::clamp(unit_bytes * units * pool.size() * 2, kChunkBytes, kMaxChunkBytes);
+  return std::max<int64_t>(1, bytes / unit_bytes / units) * units;
+}
+
 void stream_rows(const ElementSource& source, int depth, const ThreadPool& pool, Pipeline& pipeline) {
   int64_t size = size_of(source.type().dtype), elements = source.type().elements();
-  int64_t tile = std::min(tile_elements(source, depth, pool), kChunkBytes / size);
-  int64_t chunk = kChunkBytes / size / tile * tile;
+  int64_t tile = std::min(tile_elements(source, depth, pool), kMaxChunkBytes / size);
+  int64_t chunk = units_in_chunk(size, tile, pool);
   for (int64_t begin = 0, count; begin < elements; begin += count) {
     ElementSource::Run run = source.run(begin);
     run.count = std::min(run.count, elements - begin);
     if (run.count > 0 && (run.count * size >= kDirectBytes || run.count == elements - begin)) {
-      count = std::min(run.count, chunk);
+      count = std::min(run.count, kMaxChunkBytes / size);
       pipeline.send({run.data, static_cast<size_t>(count * size)});
       continue;
     }
@@ -161,9 +169,9 @@ void stream_blocks(const ElementSource& source, int depth, const WeightLayout& l
   if (blocks.bytes <= 0 || blocks.count() * blocks.bytes != total)
     fail(ErrorCode::kIncompatible, "the weight layout \"{}\" stores {} in {} bytes, which is not {} blocks of {}",
          layout.name, print(source.type()), total, blocks.count(), blocks.bytes);
-  int64_t wanted = kRowsTogether / layout.rows_per_block;
+  int64_t wanted = source.granularity() == 1 ? 1 : kRowsTogether / layout.rows_per_block;
   int64_t together = std::max<int64_t>(1, units_at_once(wanted, layout.rows_per_block * blocks.cols, depth, pool));
-  int64_t chunk = std::max<int64_t>(1, kChunkBytes / blocks.bytes);
+  int64_t chunk = units_in_chunk(blocks.bytes, together, pool);
   for (int64_t begin = 0; begin < blocks.count(); begin += chunk) {
     int64_t count = std::min(chunk, blocks.count() - begin);
     pipeline.make(count * blocks.bytes, (count + together - 1) / together, [&](int64_t i, std::byte* out) {

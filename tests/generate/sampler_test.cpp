@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
 #include <set>
@@ -31,7 +31,8 @@ SampledToken sample(const SamplingParams& params, std::vector<float> logits, con
 // What the parameters mean, with a full sort and probabilities in doubles: the ids that may be drawn.
 std::vector<std::pair<int32_t, double>> distribution(const SamplingParams& p, const std::vector<float>& logits) {
   std::vector<std::pair<int32_t, double>> kept;
-  for (size_t i = 0; i < logits.size(); ++i) kept.emplace_back(static_cast<int32_t>(i), static_cast<double>(logits[i] / p.temperature));
+  for (size_t i = 0; i < logits.size(); ++i)
+    kept.emplace_back(static_cast<int32_t>(i), static_cast<double>(logits[i] / p.temperature));
   std::stable_sort(kept.begin(), kept.end(), [](auto& a, auto& b) { return a.second > b.second; });
   auto to_probabilities = [](std::vector<std::pair<int32_t, double>> list) {
     double max = list[0].second, sum = 0;
@@ -49,7 +50,8 @@ std::vector<std::pair<int32_t, double>> distribution(const SamplingParams& p, co
   if (p.top_p < 1) kept.resize(count);
   auto probabilities = to_probabilities(kept);
   count = 0;
-  while (count < kept.size() && probabilities[count].second >= static_cast<double>(p.min_p) * probabilities[0].second) ++count;
+  while (count < kept.size() && probabilities[count].second >= static_cast<double>(p.min_p) * probabilities[0].second)
+    ++count;
   kept.resize(count);
   return to_probabilities(kept);
 }
@@ -93,7 +95,8 @@ TEST(SamplerTest, DrawsFromTheDistributionOfItsParameters) {
       counts.erase(id);
     }
     EXPECT_TRUE(counts.empty()) << "drawn outside the distribution: " << counts.begin()->first;
-    EXPECT_LT(statistic, static_cast<double>(expected.size()) + 5 * std::sqrt(2.0 * static_cast<double>(expected.size())) + 10);
+    EXPECT_LT(statistic,
+              static_cast<double>(expected.size()) + 5 * std::sqrt(2.0 * static_cast<double>(expected.size())) + 10);
   }
 }
 

@@ -41,8 +41,11 @@ std::vector<int32_t> answer_to(std::vector<int32_t> tokens, int64_t count) {
 class Simulation {
  public:
   Simulation(std::vector<CacheGroup> groups, uint64_t budget, ScheduleLimits limits)
-      : groups_(groups), limits_(limits), pool_(plan_with(groups), {.budget_bytes = budget}),
-        scheduler_(groups, pool_, limits), memory_(groups.size()) {}
+      : groups_(groups),
+        limits_(limits),
+        pool_(plan_with(groups), {.budget_bytes = budget}),
+        scheduler_(groups, pool_, limits),
+        memory_(groups.size()) {}
 
   Scheduler& scheduler() { return scheduler_; }
   StatePool& pool() { return pool_; }
@@ -141,7 +144,8 @@ class Simulation {
   void write(const StepBatch& batch, size_t g) {
     std::set<int32_t> written;
     for (size_t s = 0; s < batch.requests.size(); ++s)
-      for (auto i = static_cast<size_t>(batch.query_starts[s]); i < static_cast<size_t>(batch.query_starts[s + 1]); ++i) {
+      for (auto i = static_cast<size_t>(batch.query_starts[s]); i < static_cast<size_t>(batch.query_starts[s + 1]);
+           ++i) {
         int32_t slot = batch.groups[g].slots[i];
         ASSERT_TRUE(written.insert(slot).second) << "two tokens in one slot";
         ASSERT_GE(slot, 0);
@@ -311,7 +315,8 @@ TEST(SchedulerTest, LetsAWindowForget) {
 
 TEST(SchedulerTest, PreemptsTheNewestAndResumesIt) {
   // 8 pages of 4 positions; two requests grow to 20 positions each.
-  Simulation simulation({kFull}, 8 * 64, {.max_batch_size = 4, .max_num_tokens = 32, .max_outputs = 4, .max_seq_len = 32});
+  Simulation simulation({kFull}, 8 * 64,
+                        {.max_batch_size = 4, .max_num_tokens = 32, .max_outputs = 4, .max_seq_len = 32});
   simulation.add(1, prompt_of(6, 1), 15);
   simulation.add(2, prompt_of(6, 2), 15);
   simulation.run();
@@ -324,11 +329,14 @@ TEST(SchedulerTest, KeepsItsPromisesUnderRandomLoad) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
-    auto draw = [&](int64_t low, int64_t high) { return low + static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1)); };
+    auto draw = [&](int64_t low, int64_t high) {
+      return low + static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1));
+    };
     std::vector<CacheGroup> groups;
     if (seed % 3 != 1) groups.push_back({.name = "full", .page_size = draw(1, 8)});
     if (seed % 3 != 0) groups.push_back({.name = "sliding", .page_size = draw(1, 8), .window = draw(1, 12)});
-    ScheduleLimits limits{.max_batch_size = draw(1, 6), .max_num_tokens = draw(1, 24), .max_outputs = draw(1, 6), .max_seq_len = 60};
+    ScheduleLimits limits{
+        .max_batch_size = draw(1, 6), .max_num_tokens = draw(1, 24), .max_outputs = draw(1, 6), .max_seq_len = 60};
     Simulation simulation(groups, static_cast<uint64_t>(draw(200, 3000)), limits);
     uint64_t next_id = 1;
     int refused = 0;
@@ -336,13 +344,15 @@ TEST(SchedulerTest, KeepsItsPromisesUnderRandomLoad) {
       if (draw(0, 2) == 0) {
         int64_t prompt = draw(1, 40), count = draw(1, 20);
         try {
-          simulation.add(next_id, prompt_of(static_cast<size_t>(prompt), static_cast<int32_t>(next_id)), count, draw(0, 1) * draw(1, 9));
+          simulation.add(next_id, prompt_of(static_cast<size_t>(prompt), static_cast<int32_t>(next_id)), count,
+                         draw(0, 1) * draw(1, 9));
           ++next_id;
         } catch (const Error&) {
           ++refused;
         }
       }
-      if (next_id > 1 && draw(0, 19) == 0) simulation.remove(static_cast<uint64_t>(draw(1, static_cast<int64_t>(next_id) - 1)));
+      if (next_id > 1 && draw(0, 19) == 0)
+        simulation.remove(static_cast<uint64_t>(draw(1, static_cast<int64_t>(next_id) - 1)));
       if (!simulation.scheduler().idle()) simulation.step();
       if (HasFatalFailure()) return;
     }

@@ -68,14 +68,16 @@ std::string tiny_tokenizer_json() {
   std::string added;
   for (auto [id, text] : {std::pair{30, "<s>"}, {31, "</s>"}})
     added += format(R"({}{{"id": {}, "content": "{}", "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": true}})", added.empty() ? "" : ", ", id, text);
+                    "normalized": false, "special": true}})",
+                    added.empty() ? "" : ", ", id, text);
   return R"({"version": "1.0", "added_tokens": [)" + added + R"(], "normalizer": null,
           "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": null,
           "post_processor": {"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
             "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {"<s>": {"id": "<s>", "ids": [30], "tokens": ["<s>"]}}},
-          "model": {"type": "WordLevel", "unk_token": "w0", "vocab": )" + vocab.dump() + "}}";
+          "model": {"type": "WordLevel", "unk_token": "w0", "vocab": )" +
+         vocab.dump() + "}}";
 }
 
 Tokenizer tiny_tokenizer() { return Tokenizer::from_json(tiny_tokenizer_json()); }
@@ -148,9 +150,7 @@ TEST_F(TextGeneratorTest, LeavesTheStopTokenOut) {
   EXPECT_EQ(answer.text, generator_.tokenizer().decode({ids.begin(), end}, true));
 }
 
-TEST_F(TextGeneratorTest, RefusesAnEmptyPrompt) {
-  EXPECT_THROW(generator_.submit(std::vector<int32_t>{}, {}), Error);
-}
+TEST_F(TextGeneratorTest, RefusesAnEmptyPrompt) { EXPECT_THROW(generator_.submit(std::vector<int32_t>{}, {}), Error); }
 
 TEST_F(TextGeneratorTest, ForgetsACancelledRequest) {
   uint64_t id = generator_.submit("w4", {.max_tokens = 12});

@@ -220,6 +220,57 @@ TEST_P(MatmulKernels, RefuseTilesTheyDoNotHave) {
     EXPECT_THROW(make_kernel(GetParam().kernel, text), Error) << text;
 }
 
+// The kernels that round x to bf16.
+class MatmulPairKernels : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (cpu_features().level < GetParam().level) GTEST_SKIP() << "needs " << enum_name(GetParam().level);
+    if (!cpu_features().avx512_bf16) GTEST_SKIP() << "needs avx512_bf16";
+  }
+};
+
+TEST_P(MatmulPairKernels, MultiplyTiles) {
+  for (const std::string& layout : kLayouts)
+    for (auto [rows, columns] : GetParam().tiles) {
+      MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
+      for (int64_t k_block : {64, 512})
+        for (Size size : {Size{1, 1, 1}, Size{15, 65, 129}, Size{29, 100, 64}, Size{64, 31, 70}, Size{7, 300, 200},
+                          Size{16, 64, 128}, Size{49, 129, 97}, Size{1, 512, 1000}}) {
+          tiling.k_block = k_block;
+          Case({}, size, DType::kBF16).check(GetParam().kernel, tiling, 2, true);
+        }
+    }
+}
+
+TEST_P(MatmulPairKernels, CutManyRowsIntoBlocksAndApplyEpilogues) {
+  auto [rows, columns] = GetParam().tiles[0];
+  for (const char* layout : {"", "panel_32"}) {
+    MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns, .k_block = 96};
+    Case many({.bias = true, .residual = true}, {kMatmulRowBlock + 37, 70, 160}, DType::kBF16);
+    many.check(GetParam().kernel, tiling, 2, true);
+    Case active({.bias = true, .function = ActivationFunction::kSilu}, {33, 70, 160}, DType::kBF16);
+    active.check(GetParam().kernel, tiling, 2, true);
+  }
+}
+
+TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
+  auto [rows, columns] = GetParam().tiles[0];
+  Case c({}, {40, 530, 300}, DType::kBF16);
+  for (const char* layout : {"", "panel_16"}) {
+    MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns, .k_block = 96};
+    std::vector<float> one = c.run(GetParam().kernel, tiling, 1);
+    for (int threads : {2, 3, 7}) EXPECT_EQ(one, c.run(GetParam().kernel, tiling, threads));
+  }
+}
+
+const std::vector<Isa> kPairIsas = {
+    {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, {{14, 32}, {5, 32}}},
+    {"cpu.matmul_amx", CpuLevel::kAmx, {{32, 32}, {16, 64}}},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, MatmulPairKernels, testing::ValuesIn(kPairIsas),
+                         [](const auto& info) { return info.param.kernel.substr(4); });
+
 INSTANTIATE_TEST_SUITE_P(All, MatmulKernels, testing::ValuesIn(isas()),
                          [](const auto& info) { return info.param.kernel.substr(4); });
 

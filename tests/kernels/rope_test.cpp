@@ -51,7 +51,7 @@ double unit_of(DType dtype) { return dtype == DType::kF32 ? 1e-6 : dtype == DTyp
 
 TEST(RopeKvWriteKernel, MatchesTheOpsItReplaces) {
   std::vector<double> slots;
-  for (int i = 0; i < 41; ++i) slots.push_back(i % 9 == 4 ? -1 : (i * 5) % 60);
+  for (int i = 0; i < 41; ++i) slots.push_back(i % 9 == 4 ? -1 : (i * 7) % 60);
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (int64_t head_size : {16, 48, 80}) {
       for (bool norm : {false, true}) {

@@ -28,8 +28,14 @@ struct OneSequence {
     context_lengths = {n};
     page_starts = {0, page_count};
     for (auto& state : states) state.resize(11 * 2 * 4 * 8);
-    dims = {{"tokens", n},     {"sequences", 1},       {"outputs", n},      {"pages.full", page_count}, {"pages.sliding", page_count},
-            {"pool_pages.full", 11}, {"pool_pages.sliding", 11}, {"something else", 3}};
+    dims = {{"tokens", n},
+            {"sequences", 1},
+            {"outputs", n},
+            {"pages.full", page_count},
+            {"pages.sliding", page_count},
+            {"pool_pages.full", 11},
+            {"pool_pages.sliding", 11},
+            {"something else", 3}};
   }
 
   void bind(ExecutionContext& context) {
@@ -211,7 +217,8 @@ TEST(LoadedEngineTest, SaysWhatThisMachineOrBuildLacks) {
   plan = TinyModel().plan();
   plan.weights[0].type.layout = "unheard_of";
   for (Program& program : plan.programs) program.steps[0].buffers[1].type.layout = "unheard_of";
-  EXPECT_NE(refusal_of(plan).find("weight table: this build of ingot has no weight layout unheard_of"), std::string::npos);
+  EXPECT_NE(refusal_of(plan).find("weight table: this build of ingot has no weight layout unheard_of"),
+            std::string::npos);
   plan = TinyModel().plan();
   for (Program& program : plan.programs) program.target = "cuda:sm_90a";
   EXPECT_NE(refusal_of(plan), "");

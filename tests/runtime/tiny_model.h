@@ -53,8 +53,8 @@ struct TinyModel {
     plan.outputs = {{"logits", parse_type("f32[outputs, 32]")}};
     auto add_weight = [&](const char* name, int64_t rows) {
       uint64_t offset = plan.weights.empty() ? 0 : plan.weights.back().offset + plan.weights.back().bytes;
-      plan.weights.push_back({name, TensorType{DType::kF32, {rows, kSize}, ""}, name, offset,
-                              static_cast<uint64_t>(rows * kSize * 4)});
+      plan.weights.push_back(
+          {name, TensorType{DType::kF32, {rows, kSize}, ""}, name, offset, static_cast<uint64_t>(rows * kSize * 4)});
     };
     add_weight("table", kVocab);
     add_weight("positions", kPositions);
@@ -150,7 +150,9 @@ struct TinyModel {
     auto weight = [&](int64_t i) {
       return BufferRef{BufferKind::kWeight, i, 0, plan.weights[static_cast<size_t>(i)].type};
     };
-    auto state = [&](int64_t i) { return BufferRef{BufferKind::kState, i, 0, plan.states[static_cast<size_t>(i)].type}; };
+    auto state = [&](int64_t i) {
+      return BufferRef{BufferKind::kState, i, 0, plan.states[static_cast<size_t>(i)].type};
+    };
     auto step = [&](const char* kernel, std::string parameters, std::vector<BufferRef> buffers, int64_t scratch = 0) {
       Step& added = program.steps.emplace_back();
       added.label = std::string(kernel) + " " + std::to_string(program.steps.size());

@@ -48,7 +48,7 @@ void append_flags(const std::string& path, std::vector<std::string>& flags) {
     std::string name = "--" + key;
     std::replace(name.begin(), name.end(), '_', '-');
     if (value.is_bool()) {
-      if (value.as_bool()) flags.push_back(name);
+      flags.push_back(name + (value.as_bool() ? "=true" : "=false"));
     } else if (!value.is_null() && flag_text(value) != "") {
       flags.push_back(name + "=" + flag_text(value));
     }
@@ -102,11 +102,23 @@ std::vector<std::string> normalized_arguments(std::vector<std::string> arguments
       rest.push_back(argument);
     }
   }
-  // Behind the verb, which is the first word that is no flag.
-  auto verb = std::find_if(rest.begin(), rest.end(), [](const std::string& word) { return !word.starts_with("-"); });
-  if (verb != rest.end()) ++verb;
-  rest.insert(verb, from_file.begin(), from_file.end());
+  // Behind the verb, before the flags of the command line.
+  size_t verb = verb_position(rest);
+  size_t words = verb < rest.size() && rest[verb] == "eval" ? 2 : 1;
+  auto place = rest.begin() + static_cast<std::ptrdiff_t>(std::min(verb + words, rest.size()));
+  rest.insert(place, from_file.begin(), from_file.end());
   return rest;
+}
+
+size_t verb_position(const std::vector<std::string>& arguments) {
+  size_t at = 0;
+  while (at < arguments.size() && arguments[at].starts_with("-")) at += arguments[at] == "--cpu-mask" ? 2 : 1;
+  return std::min(at, arguments.size());
+}
+
+int default_threads() {
+  const char* set = std::getenv("INGOT_THREADS");
+  return set && *set ? static_cast<int>(parse_size(set, "INGOT_THREADS")) : 0;
 }
 
 void set_verbosity(int level) {

@@ -35,10 +35,12 @@ void print_markdown(const std::vector<BenchRow>& rows) {
   print_line("| phase | batch | prompt | new | ms | ± | tokens/s | ceiling | share |");
   print_line("|---|---|---|---|---|---|---|---|---|");
   for (const BenchRow& r : rows) {
-    std::string ceiling = r.ceiling_bytes_per_second > 0 ? format("{:.1f} GB/s {}", r.ceiling_bytes_per_second / 1e9, r.ceiling_name)
-                                                         : format("{:.0f} GFLOP/s {}", r.ceiling_flops / 1e9, r.ceiling_name);
-    print_line(format("| {} | {} | {} | {} | {:.2f} | {:.2f} | {:.1f} | {} | {:.1f} % |", r.phase, r.batch_size, r.prompt_tokens,
-                      r.new_tokens, r.ms_mean, r.ms_stddev, r.tokens_per_second, ceiling, 100 * r.ceiling_share));
+    std::string ceiling = r.ceiling_bytes_per_second > 0
+                              ? format("{:.1f} GB/s {}", r.ceiling_bytes_per_second / 1e9, r.ceiling_name)
+                              : format("{:.0f} GFLOP/s {}", r.ceiling_flops / 1e9, r.ceiling_name);
+    print_line(format("| {} | {} | {} | {} | {:.2f} | {:.2f} | {:.1f} | {} | {:.1f} % |", r.phase, r.batch_size,
+                      r.prompt_tokens, r.new_tokens, r.ms_mean, r.ms_stddev, r.tokens_per_second, ceiling,
+                      100 * r.ceiling_share));
   }
 }
 
@@ -51,15 +53,16 @@ int run(const BenchCommand& command) {
     ProgressBar bar(command.source.progress);
     rows = bench(engine, command.options, bar.callback());
   }
-  if (command.output == "md") return print_markdown(rows), 0;
-  if (command.output == "json") {
+  if (command.output == "md" && !command.json) return print_markdown(rows), 0;
+  if (command.output == "json" || command.json) {
     Json array = Json::array();
     for (const BenchRow& row : rows) array.push(to_json(row));
     return print_line(array.dump(2)), 0;
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     std::vector<std::string> names, values;
-    for (const auto& [name, value] : to_json(rows[i]).as_object()) names.push_back(name), values.push_back(csv_value(value));
+    const Json row = to_json(rows[i]);
+    for (const auto& [name, value] : row.as_object()) names.push_back(name), values.push_back(csv_value(value));
     if (i == 0) print_line(join(names, ","));
     print_line(join(values, ","));
   }

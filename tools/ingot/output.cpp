@@ -1,9 +1,37 @@
 #include "output.h"
 
+#include <csignal>
+
+#include "base/error.h"
+
 namespace ingot::cli {
+
+namespace {
+volatile std::sig_atomic_t interrupted = 0;  // all that a signal handler may touch
+
+void handle(int signal, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(signal, &action, nullptr);
+}
+}  // namespace
+
+Interruption::Interruption() {
+  for (int signal : {SIGINT, SIGTERM}) handle(signal, [](int) { interrupted = 1; });
+}
+
+Interruption::~Interruption() {
+  for (int signal : {SIGINT, SIGTERM}) handle(signal, SIG_DFL);
+}
+
+void Interruption::check() {
+  if (interrupted) fail(ErrorCode::kInterrupted, "interrupted");
+}
 
 ProgressCallback ProgressBar::callback() {
   return [this](std::string_view phase, double done) {
+    Interruption::check();
     constexpr double kUnits = 1000;
     if (phase != phase_) {
       phase_ = phase;

@@ -13,7 +13,16 @@ namespace ingot::cli {
 
 inline void print_line(const std::string& text) { std::fputs((text + "\n").c_str(), stdout); }
 
-// A library callback that drives a progress display.
+// SIGINT and SIGTERM while this lives: the first asks the work to end, the second ends the process.
+class Interruption {
+ public:
+  Interruption();
+  ~Interruption();
+  // Throws an Error with kInterrupted once a signal has come, so that what was begun is cleaned up.
+  static void check();
+};
+
+// A library callback that drives a progress display and ends the work when it is interrupted.
 class ProgressBar {
  public:
   explicit ProgressBar(const std::string& kind) : progress_(make_progress(kind)) {}
@@ -21,6 +30,7 @@ class ProgressBar {
   ProgressCallback callback();
 
  private:
+  Interruption interruption_;
   std::unique_ptr<Progress> progress_;
   std::string phase_;
   uint64_t shown_ = 0;

@@ -40,8 +40,9 @@ int run(const VerifyCommand& command) {
     json.set("passed", v.passed);
     print_line(json.dump());
   } else {
-    print_line(format("relative error {:.3g} (allowed {:.3g}), largest difference {:.3g}, likeliest token equal in {:.2f} %",
-                      v.relative_error, v.tolerance, v.max_abs_error, 100 * v.top1_agreement));
+    print_line(
+        format("relative error {:.3g} (allowed {:.3g}), largest difference {:.3g}, likeliest token equal in {:.2f} %",
+               v.relative_error, v.tolerance, v.max_abs_error, 100 * v.top1_agreement));
     if (v.greedy_tokens) print_line(format("greedy tokens equal: {} of {}", v.greedy_match_tokens, v.greedy_tokens));
     print_line(v.passed ? "passed" : "FAILED");
   }

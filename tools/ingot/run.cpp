@@ -51,11 +51,11 @@ int run(const RunCommand& command) {
   });
   print_line("");
   if (isatty(STDERR_FILENO))
-    std::fputs(format("[{} + {} tokens, first after {:.0f} ms, then {:.1f} tokens/s, {}]\n", generation.prompt_tokens,
-                      generation.new_tokens, generation.ms_first_token, generation.tokens_per_second,
-                      generation.finish_reason)
-                   .c_str(),
-               stderr);
+    std::fputs(
+        format("[{} + {} tokens, first after {:.0f} ms, then {:.1f} tokens/s, {}]\n", generation.prompt_tokens,
+               generation.new_tokens, generation.ms_first_token, generation.tokens_per_second, generation.finish_reason)
+            .c_str(),
+        stderr);
   return 0;
 }
 

@@ -22,7 +22,6 @@ struct BuildCommand {
   BuildConfig config;
   bool random_weights = false, dry_run = false;
   uint64_t seed = 0;
-  int64_t max_host_mem = 0;
   Shared shared;
 };
 int run(const BuildCommand& command);
@@ -38,7 +37,7 @@ int run(const EstimateCommand& command);
 // An engine directory, or a model that is built into the cache first.
 struct EngineSource {
   std::string path;
-  BuildConfig config;       // for a model
+  BuildConfig config;  // for a model
   std::string progress = "auto";
 };
 Engine open_engine(const EngineSource& source);
@@ -57,6 +56,7 @@ struct BenchCommand {
   EngineSource source;
   BenchOptions options;
   std::string output = "md";  // md, json or csv
+  bool json = false;          // the same as output "json"
 };
 int run(const BenchCommand& command);
 

@@ -308,6 +308,10 @@ class AttentionRun {
     const auto row_bytes = static_cast<size_t>(stride) * sizeof(uint16_t),
                bytes = static_cast<size_t>(state.vector_bytes);
     state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+      if (bytes == row_bytes) {
+        std::memcpy(vectors + done * stride, memory, static_cast<size_t>(run) * bytes);
+        return;
+      }
       for (int64_t i = 0; i < run; ++i, memory += bytes) {
         uint16_t* vector = vectors + (done + i) * stride;
         std::memcpy(vector, memory, bytes);

@@ -132,11 +132,11 @@ HWY_INLINE void narrow_softmax(const AttentionRows& rows, int64_t row, const Att
   greatest = hn::MaxOfLanes(kFloats, greatest);
   Vector sum = hn::Zero(kFloats);
   for (int64_t i = 0; i < keys.count; i += kLanes) {
-    Vector weight = exp2_of(kFloats, hn::Sub(hn::LoadU(kFloats, scores + i), greatest));
+    Vector weight = exp2_of_negative(kFloats, hn::Sub(hn::LoadU(kFloats, scores + i), greatest));
     sum = hn::Add(sum, weight);
     hn::StoreU(weight, kFloats, scores + i);
   }
-  Vector factor = exp2_of(kFloats, hn::Sub(hn::Set(kFloats, rows.greatest[row]), greatest));
+  Vector factor = exp2_of_negative(kFloats, hn::Sub(hn::Set(kFloats, rows.greatest[row]), greatest));
   rows.greatest[row] = hn::GetLane(greatest);
   rows.factors[row] = hn::GetLane(factor);
   rows.sums[row] = rows.sums[row] * rows.factors[row] + hn::GetLane(hn::SumOfLanes(kFloats, sum));
@@ -252,11 +252,11 @@ HWY_INLINE void wide_softmax(const AttentionRows& rows, int64_t lane, const Atte
   Vector sum = hn::Zero(kFloats);
   for (int64_t key = 0; key < keys.count; ++key) {
     float* place = scores + key * rows.lanes;
-    Vector weight = exp2_of(kFloats, hn::Sub(hn::LoadU(kFloats, place), greatest));
+    Vector weight = exp2_of_negative(kFloats, hn::Sub(hn::LoadU(kFloats, place), greatest));
     sum = hn::Add(sum, weight);
     hn::StoreU(weight, kFloats, place);
   }
-  const Vector factor = exp2_of(kFloats, hn::Sub(before, greatest));
+  const Vector factor = exp2_of_negative(kFloats, hn::Sub(before, greatest));
   hn::StoreU(greatest, kFloats, rows.greatest + lane);
   hn::StoreU(factor, kFloats, rows.factors + lane);
   hn::StoreU(hn::MulAdd(hn::LoadU(kFloats, rows.sums + lane), factor, sum), kFloats, rows.sums + lane);
@@ -349,9 +349,11 @@ void pack_wide(const AttentionRows& rows, const float* const* source, float fact
   for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
     for (int64_t i = 0; i < rows.k_stride; i += 16) {
       __m512i block[16];
+#pragma GCC unroll 16
       for (int r = 0; r < 16; ++r)
         block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, source, lane + r, i), _mm512_set1_ps(factor)));
       transpose(block);
+#pragma GCC unroll 16
       for (int r = 0; r < 16; ++r) _mm512_storeu_si512(rows.q + (i + r) * rows.lanes + lane, block[r]);
     }
   }
@@ -361,6 +363,7 @@ void unpack_wide(const AttentionRows& rows, float* target) {
   for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
     for (int64_t i = 0; i < rows.v_stride; i += 16) {
       __m512i block[16];
+#pragma GCC unroll 16
       for (int r = 0; r < 16; ++r) block[r] = _mm512_loadu_si512(rows.result + (i + r) * rows.lanes + lane);
       transpose(block);
       for (int r = 0; r < 16 && lane + r < rows.count; ++r)

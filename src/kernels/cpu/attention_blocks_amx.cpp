@@ -52,9 +52,11 @@ void pack_queries(const AttentionRows& rows, const float* const* source, float f
   for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
     for (int64_t i = 0; i < rows.k_stride; i += 16) {
       __m512i block[16];
+#pragma GCC unroll 16
       for (int r = 0; r < 16; ++r)
         block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, source, lane + r, i), _mm512_set1_ps(factor)));
       transpose(block);
+#pragma GCC unroll 16
       for (int r = 0; r < 16; r += 2) {
         const TwoParts parts = split(_mm512_castsi512_ps(block[r]), _mm512_castsi512_ps(block[r + 1]));
         uint32_t* target = q + (i + r) / 2 * rows.lanes + lane;
@@ -84,6 +86,7 @@ void transpose_values(const AttentionRows& rows, const AttentionKeys& keys) {
   for (int64_t key = 0; key < keys.count; key += 32) {
     for (int64_t column = 0; column < rows.v_stride; column += 16) {
       __m512i block[16];
+#pragma GCC unroll 16
       for (int pair = 0; pair < 16; ++pair) {
         const uint16_t* even = keys.v_bf16 + (key + 2 * pair) * rows.v_stride + column;
         const __m256i e = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(even));
@@ -91,6 +94,7 @@ void transpose_values(const AttentionRows& rows, const AttentionKeys& keys) {
         block[pair] = _mm512_or_si512(_mm512_cvtepu16_epi32(e), _mm512_slli_epi32(_mm512_cvtepu16_epi32(o), 16));
       }
       transpose(block);
+#pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) _mm512_storeu_si512(rows.values_bf16 + (column + i) * kKeyBlock + key, block[i]);
     }
   }

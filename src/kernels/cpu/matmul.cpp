@@ -14,8 +14,9 @@ namespace ingot {
 
 namespace {
 
-constexpr std::array<std::string_view, 2> kFormNames = {"stream", "gemm"};
+constexpr std::array<std::string_view, 3> kFormNames = {"stream", "gemm", "pairs"};
 constexpr int64_t kAlignment = 64;
+static_assert(kMatmulUnpackedPairs == 2 * kPanelFloats);
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -33,7 +34,7 @@ int64_t panel_columns(std::string_view layout) {
 
 // Threads take columns in pieces that are long enough to stream and short enough to share evenly.
 int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads) {
-  constexpr int64_t kPieceBytes = 64 << 10;
+  constexpr int64_t kPieceBytes = 256 << 10;
   int64_t unit = std::max<int64_t>(task.panel_columns, kStripColumns);
   int64_t wanted = kPieceBytes / std::max<int64_t>(1, task.k * element_bytes);
   int64_t fair = task.n / (4 * threads);
@@ -48,10 +49,7 @@ class MatmulKernel final : public Kernel {
     op_ = parsed;
     tiling_ = parsed;
     panel_columns_ = panel_columns(tiling_.layout);
-    bool fits = tiling_.form == MatmulForm::kStream ||
-                (code.accepts_tile(tiling_.rows, tiling_.columns) && tiling_.k_block > 0 &&
-                 tiling_.k_block % kPackedDepth == 0 && tiling_.columns % std::max<int64_t>(1, panel_columns_) == 0 &&
-                 tiling_.k_block <= kPanelFloats / tiling_.columns);
+    bool fits = tiling_.form == MatmulForm::kStream ? code.stream != nullptr : fits_tile();
     if (!fits)
       fail(ErrorCode::kIncompatible, "this build of ingot cannot run the matmul tiling {}; rebuild the engine",
            print_fields(tiling_));
@@ -90,6 +88,15 @@ class MatmulKernel final : public Kernel {
   }
 
  private:
+  bool fits_tile() const {
+    bool pairs = tiling_.form == MatmulForm::kPairs;
+    if (pairs != (code_.stream == nullptr) || !code_.accepts_tile(tiling_.rows, tiling_.columns)) return false;
+    if (tiling_.k_block <= 0 || tiling_.k_block % kPackedDepth != 0) return false;
+    if (panel_columns_ > 0 && tiling_.columns % panel_columns_ != 0) return false;
+    bool unpacks = !pairs || panel_columns_ == 0;
+    return !unpacks || tiling_.k_block * tiling_.columns <= (pairs ? kMatmulUnpackedPairs : kPanelFloats);
+  }
+
   void stream(MatmulTask task, int64_t element_bytes, ThreadPool& threads) const {
     task.tile_rows = code_.stream_rows;
     task.k_block = task.k;
@@ -139,7 +146,9 @@ class MatmulKernel final : public Kernel {
 
 std::span<const std::string_view> enum_names(MatmulForm) { return kFormNames; }
 
-int64_t matmul_scratch_bytes(const MatmulTiling&, int64_t rows, int64_t k) {
+int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k) {
+  if (tiling.form == MatmulForm::kPairs)
+    return round_up(std::min(rows, kMatmulRowBlock), 32) * round_up(k, kPackedDepth) * 2;
   return round_up(std::min(rows, kMatmulRowBlock) * k * static_cast<int64_t>(sizeof(float)), kAlignment);
 }
 
@@ -151,6 +160,12 @@ std::unique_ptr<Kernel> make_matmul_avx2(std::string_view parameters) {
 }
 std::unique_ptr<Kernel> make_matmul_avx512(std::string_view parameters) {
   return std::make_unique<MatmulKernel>(avx512::kMatmulCode, CpuLevel::kAvx512, parameters);
+}
+std::unique_ptr<Kernel> make_matmul_avx512_bf16(std::string_view parameters) {
+  return std::make_unique<MatmulKernel>(avx512_bf16::kMatmulCode, CpuLevel::kAvx512, parameters);
+}
+std::unique_ptr<Kernel> make_matmul_amx(std::string_view parameters) {
+  return std::make_unique<MatmulKernel>(amx::kMatmulCode, CpuLevel::kAvx512, parameters);
 }
 
 }  // namespace ingot

@@ -10,17 +10,18 @@
 namespace ingot {
 
 // stream: weights are converted as they are read, once for all rows: for few rows. gemm: weights are unpacked to panels
-// that many row tiles share: for many rows. Both are right for any number of rows.
-enum class MatmulForm { kStream, kGemm };
+// that many row tiles share: for many rows. pairs: x is rounded to bf16 and pairs along k are multiplied at once (bf16
+// weights only): what VDPBF16PS and AMX do, for any number of rows. Each is right for any number of rows.
+enum class MatmulForm { kStream, kGemm, kPairs };
 std::span<const std::string_view> enum_names(MatmulForm);
 
 // One way to run a matmul: the configuration of a tactic.
 struct MatmulTiling {
   MatmulForm form = MatmulForm::kStream;
   std::string layout;             // of the weight: "" (row major), "panel_16", "panel_32"
-  int64_t rows = 0, columns = 0;  // gemm: the tile held in registers
-  int64_t k_block = 0;            // gemm: the depth of a panel
-  int64_t prefetch = 1024;        // stream: bytes between a read and the prefetch ahead of it
+  int64_t rows = 0, columns = 0;  // gemm, pairs: the tile held in registers
+  int64_t k_block = 0;            // gemm, pairs: the depth that a tile passes over at once
+  int64_t prefetch = 0;           // stream: bytes between a read and the prefetch ahead of it
   static constexpr auto fields() {
     return std::tuple{field("form", &MatmulTiling::form),       field("layout", &MatmulTiling::layout),
                       field("rows", &MatmulTiling::rows),       field("columns", &MatmulTiling::columns),
@@ -36,13 +37,19 @@ struct MatmulParameters : Matmul, MatmulTiling {
 // Rows are processed in blocks of at most so many, which bounds the scratch memory.
 constexpr int64_t kMatmulRowBlock = 512;
 
+// The form pairs unpacks row-major weights to a buffer of so many pairs' elements: columns * k_block must not exceed
+// it.
+constexpr int64_t kMatmulUnpackedPairs = 49152;
+
 // Enough for `rows` and every smaller number.
 int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k);
 
-// Kernels named cpu.matmul_portable, cpu.matmul_avx2, cpu.matmul_avx512. Arguments: x, w, bias and residual if the op
-// has them, y.
+// Kernels named cpu.matmul_portable and so on. Arguments: x, w, bias and residual if the op has them, y. The last two
+// have the form pairs only, the others the other two.
 std::unique_ptr<Kernel> make_matmul_portable(std::string_view parameters);
 std::unique_ptr<Kernel> make_matmul_avx2(std::string_view parameters);
 std::unique_ptr<Kernel> make_matmul_avx512(std::string_view parameters);
+std::unique_ptr<Kernel> make_matmul_avx512_bf16(std::string_view parameters);
+std::unique_ptr<Kernel> make_matmul_amx(std::string_view parameters);
 
 }  // namespace ingot

@@ -17,6 +17,8 @@ namespace {
 
 #include "kernels/cpu/matmul_weights.h"
 
+#include "kernels/cpu/matmul_finish.h"
+
 #include "kernels/cpu/matmul_body.h"
 
 }  // namespace

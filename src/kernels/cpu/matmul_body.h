@@ -12,25 +12,6 @@
 // An output element is always the work of one thread, with its products added in an order that depends on k alone and
 // on the form, so neither timing nor the number of threads changes a result.
 
-// --- epilogue -----------------------------------------------------------------------------------------------------
-
-static void add_row(const float* a, float* y, int64_t count) {
-  for (int64_t c = 0; c < count; c += kLanes)
-    store_floats(y + c, V::add(load_floats(y + c, count - c), load_floats(a + c, count - c)), count - c);
-}
-
-// What follows the sum of products, over a block of y that is still in cache.
-static void finish(const MatmulTask& task, int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
-  bool activate = task.function != ActivationFunction::kNone;
-  if (!task.bias && !task.residual && !activate) return;
-  for (int64_t row = row_begin; row < row_end; ++row) {
-    float* y = task.y + row * task.n + begin;
-    if (task.bias) add_row(task.bias + begin, y, end - begin);
-    if (activate) task.activate(task.function, y, y, end - begin);
-    if (task.residual) add_row(task.residual + row * task.n + begin, y, end - begin);
-  }
-}
-
 // --- packing x ----------------------------------------------------------------------------------------------------
 
 // A tile of a k block is [kc][rows of the tile]; the blocks of k follow each other, each with all its tiles.
@@ -64,7 +45,7 @@ static void pack_x(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, 
 
 struct StripStream {
   const void* w;
-  int64_t strip_stride, step_stride;  // elements
+  int64_t strip[4], step_stride;  // where the strips begin and how far apart their steps are, in elements
   const float* x;
   int64_t x_stride, k;
   float* y;
@@ -75,19 +56,20 @@ struct StripStream {
 // of accumulators hide the latency of the additions.
 template <class W, int MR, int NS, bool Packed>
 static void stream_tile(const StripStream& s) {
-  constexpr int kSets = MR == 1 ? 4 : MR == 2 ? 2 : 1, kGroup = kSets * W::kStep, kRegs = NS * kStripRegs;
+  constexpr int kRegs = NS * kStripRegs, kSets = MR * kRegs >= 8 ? 1 : 8 / (MR * kRegs), kGroup = kSets * W::kStep;
   Reg acc[kSets][MR][kRegs];
   for (auto& set : acc)
     for (auto& row : set)
       for (Reg& r : row) r = V::zero();
-  auto* w = static_cast<const typename W::T*>(s.w);
+  const typename W::T* w[NS];
+  for (int strip = 0; strip < NS; ++strip) w[strip] = static_cast<const typename W::T*>(s.w) + s.strip[strip];
   auto add_group = [&](const float* x, int64_t x_stride) INGOT_LAMBDA_INLINE {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int set = 0; set < kSets; ++set) {
       Reg value[NS][W::kStep][kStripRegs];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int strip = 0; strip < NS; ++strip) {
-        const typename W::T* p = w + set * s.step_stride + strip * s.strip_stride;
+        const typename W::T* p = w[strip] + set * s.step_stride;
         __builtin_prefetch(reinterpret_cast<const char*>(p) + s.prefetch_bytes, 0, 2);
         W::load_step(p, value[strip]);
       }
@@ -102,7 +84,8 @@ static void stream_tile(const StripStream& s) {
             acc[set][row][i] = V::fma(value[i / kStripRegs][step][i % kStripRegs], b, acc[set][row][i]);
         }
     }
-    w += kSets * s.step_stride;
+#pragma GCC unroll 4
+    for (int strip = 0; strip < NS; ++strip) w[strip] += kSets * s.step_stride;
   };
   int64_t k = 0;
   for (; k + kGroup <= s.k; k += kGroup) add_group(Packed ? s.x + k * MR : s.x + k, s.x_stride);
@@ -125,42 +108,47 @@ static void stream_tile(const StripStream& s) {
     }
 }
 
+constexpr int64_t kStreamDirectRows = V::kStreamRows < 4 ? V::kStreamRows : 4;
+
+// The tile function for `rows` rows and `strips` strips, a power of two that V::stream_strips allows for that many
+// rows.
 using StreamFunction = void (*)(const StripStream&);
-template <class W, int NS, bool Packed, int MR = Packed ? V::kStreamRows : 4>
-static StreamFunction stream_function(int64_t rows) {
-  if (rows == MR) return stream_tile<W, MR, NS, Packed>;
-  if constexpr (MR > 1) return stream_function<W, NS, Packed, MR - 1>(rows);
+template <class W, int MR, bool Packed, int NS = V::stream_strips(MR)>
+static StreamFunction stream_function_of(int64_t strips) {
+  if (strips == NS) return stream_tile<W, MR, NS, Packed>;
+  if constexpr (NS > 1) return stream_function_of<W, MR, Packed, NS / 2>(strips);
   return nullptr;
 }
-
-constexpr int64_t kStreamDirectRows = V::kStreamRows < 4 ? V::kStreamRows : 4;
+template <class W, bool Packed, int MR = Packed ? V::kStreamRows : kStreamDirectRows>
+static StreamFunction stream_function(int64_t rows, int64_t strips) {
+  if (rows == MR) return stream_function_of<W, MR, Packed>(strips);
+  constexpr int kFewest = Packed ? V::kStreamRows / 2 : 1;  // equal tiles are never shorter
+  if constexpr (MR > kFewest) return stream_function<W, Packed, MR - 1>(rows, strips);
+  return nullptr;
+}
 
 template <class W>
 static void stream_strips(const MatmulTask& task, int64_t begin, int64_t end) {
   bool packed = task.rows > kStreamDirectRows;
   RowTiles tiles(task.rows, packed ? V::kStreamRows : kStreamDirectRows);
+  int64_t most = V::stream_strips(static_cast<int>((task.rows + tiles.count - 1) / tiles.count));
   for (int64_t column = begin; column < end;) {
-    int64_t strips = end - column > kStripColumns ? V::kStreamStrips : 1;
-    StripPlace place = strip_place<W>(task, column), next = strip_place<W>(task, column + kStripColumns);
+    int64_t strips = most;
+    while (strips > 1 && end - column <= (strips - 1) * kStripColumns) strips /= 2;
+    int64_t group_end = end - column < strips * kStripColumns ? end : column + strips * kStripColumns;
+    StripStream s{.w = static_cast<const typename W::T*>(task.w), .k = task.k, .y_stride = task.n};
+    for (int64_t i = 0; i < strips; ++i) s.strip[i] = strip_place<W>(task, column + i * kStripColumns).offset;
+    s.step_stride = task.panel_columns * W::kStep;
+    s.columns = group_end - column;
+    s.x_stride = task.k;
     for (int64_t tile = 0; tile < tiles.count; ++tile) {
       int64_t row = tiles.begin(tile), rows = tiles.begin(tile + 1) - row;
-      StripStream s{.w = static_cast<const typename W::T*>(task.w) + place.offset,
-                    .strip_stride = next.offset - place.offset,
-                    .step_stride = place.step_stride,
-                    .x = packed ? packed_tile(task, 0, task.k, row) : task.x + row * task.k,
-                    .x_stride = task.k,
-                    .k = task.k,
-                    .y = task.y + row * task.n + column,
-                    .y_stride = task.n,
-                    .columns = end - column,
-                    .prefetch_bytes = tile == 0 ? task.prefetch_bytes : 0};
-      if (strips == 1)
-        (packed ? stream_function<W, 1, true>(rows) : stream_function<W, 1, false>(rows))(s);
-      else
-        (packed ? stream_function<W, V::kStreamStrips, true>(rows)
-                : stream_function<W, V::kStreamStrips, false>(rows))(s);
+      s.x = packed ? packed_tile(task, 0, task.k, row) : task.x + row * task.k;
+      s.y = task.y + row * task.n + column;
+      s.prefetch_bytes = tile == 0 ? task.prefetch_bytes : 0;
+      (packed ? stream_function<W, true>(rows, strips) : stream_function<W, false>(rows, strips))(s);
     }
-    column += strips * kStripColumns;
+    column = group_end;
   }
 }
 
@@ -172,7 +160,7 @@ struct DotStream {
   const float* x;
   int64_t x_stride, k;
   float* y;
-  int64_t y_stride, prefetch_bytes;
+  int64_t y_stride, y_step, prefetch_bytes;
 };
 
 template <class W, int NR, int MR>
@@ -210,7 +198,7 @@ static void dot_tile(const DotStream& s) {
 #pragma GCC unroll 8
   for (int row = 0; row < MR; ++row)
 #pragma GCC unroll 4
-    for (int c = 0; c < NR; ++c) s.y[row * s.y_stride + c] = V::sum(acc[c][row]);
+    for (int c = 0; c < NR; ++c) s.y[row * s.y_stride + c * s.y_step] = V::sum(acc[c][row]);
 }
 
 using DotFunction = void (*)(const DotStream&);
@@ -221,29 +209,35 @@ static DotFunction dot_function(int64_t rows) {
   return nullptr;
 }
 
+// The columns are cut into as many equal runs as a tile has columns, so that each is a long stream of its own: memory
+// answers several far-apart streams faster than one, and a row alone is often no longer than a page.
+template <class W>
+static void stream_run(const MatmulTask& task, int64_t column, int64_t run, int64_t columns) {
+  RowTiles tiles(task.rows, V::kDotTileRows);
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    int64_t row = tiles.begin(tile), rows = tiles.begin(tile + 1) - row;
+    int64_t step = columns == 1 ? 1 : V::dot_columns(static_cast<int>(rows));
+    for (int64_t c = 0; c < columns; c += step) {
+      DotStream s{.w = static_cast<const typename W::T*>(task.w) + (column + c * run) * task.k,
+                  .w_stride = run * task.k,
+                  .x = task.x + row * task.k,
+                  .x_stride = task.k,
+                  .k = task.k,
+                  .y = task.y + row * task.n + column + c * run,
+                  .y_stride = task.n,
+                  .y_step = run,
+                  .prefetch_bytes = tile == 0 ? task.prefetch_bytes : 0};
+      (columns == 1 ? dot_function<W, true>(rows) : dot_function<W, false>(rows))(s);
+    }
+  }
+}
+
 template <class W>
 static void stream_rows(const MatmulTask& task, int64_t begin, int64_t end) {
-  RowTiles tiles(task.rows, V::kDotTileRows);
-  // Groups of four features, so that the weights of a group stay in cache over the row tiles.
-  for (int64_t group = begin; group < end; group += 4)
-    for (int64_t tile = 0; tile < tiles.count; ++tile) {
-      int64_t row = tiles.begin(tile), rows = tiles.begin(tile + 1) - row;
-      int64_t group_end = group + 4 < end ? group + 4 : end;
-      for (int64_t column = group; column < group_end;) {
-        int64_t columns = V::dot_columns(static_cast<int>(rows));
-        bool single = column + columns > group_end;
-        DotStream s{.w = static_cast<const typename W::T*>(task.w) + column * task.k,
-                    .w_stride = task.k,
-                    .x = task.x + row * task.k,
-                    .x_stride = task.k,
-                    .k = task.k,
-                    .y = task.y + row * task.n + column,
-                    .y_stride = task.n,
-                    .prefetch_bytes = tile == 0 ? task.prefetch_bytes : 0};
-        (single ? dot_function<W, true>(rows) : dot_function<W, false>(rows))(s);
-        column += single ? 1 : columns;
-      }
-    }
+  constexpr int64_t kRuns = 4;
+  int64_t run = (end - begin) / kRuns;
+  for (int64_t i = 0; i < run; ++i) stream_run<W>(task, begin + i, run, kRuns);
+  for (int64_t column = begin + run * kRuns; column < end; ++column) stream_run<W>(task, column, 0, 1);
 }
 
 static void stream(const MatmulTask& task, int64_t begin, int64_t end) {

@@ -68,5 +68,12 @@ extern const MatmulCode kMatmulCode;
 namespace avx512 {
 extern const MatmulCode kMatmulCode;
 }
+// These two have the gemm form only, with x packed as pairs of bf16, and weights of bf16.
+namespace avx512_bf16 {
+extern const MatmulCode kMatmulCode;
+}
+namespace amx {
+extern const MatmulCode kMatmulCode;
+}
 
 }  // namespace ingot

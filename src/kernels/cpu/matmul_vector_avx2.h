@@ -3,9 +3,10 @@ struct V {
   using Reg = __m256;
   static constexpr int kLanes = 8;
   static constexpr int kAccumulators = 12;  // of one register tile
-  static constexpr int kStreamStrips = 1;   // strips that the streaming form works on at once
+  // Strips that the streaming form works on at once. Memory answers four streams faster than one.
+  static constexpr int stream_strips(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static constexpr int kStreamRows = 5;
-  static constexpr int kDotTileRows = 5;  // rows of x, and weight rows for so many, of the row-major streaming form
+  static constexpr int kDotTileRows = 5;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int rows) { return rows <= 2 ? 4 : 2; }
 
   static INGOT_INLINE Reg zero() { return _mm256_setzero_ps(); }
@@ -43,6 +44,7 @@ struct V {
   static INGOT_INLINE void split_bf16(const uint16_t* p, Reg& even, Reg& odd) { split(load_bits(p), even, odd); }
   static INGOT_INLINE void split(Reg pairs, Reg& even, Reg& odd) {
     __m256i bits = _mm256_castps_si256(pairs);
+    __asm__("" : "+x"(bits));  // or the compiler would load the memory twice, once for each half
     even = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
     odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
   }

@@ -3,9 +3,10 @@ struct V {
   using Reg = __m512;
   static constexpr int kLanes = 16;
   static constexpr int kAccumulators = 28;  // of one register tile
-  static constexpr int kStreamStrips = 2;   // strips that the streaming form works on at once
+  // Strips that the streaming form works on at once. Memory answers four streams faster than one.
+  static constexpr int stream_strips(int rows) { return rows <= 4 ? 4 : 2; }
   static constexpr int kStreamRows = 8;
-  static constexpr int kDotTileRows = 6;  // rows of x, and weight rows for so many, of the row-major streaming form
+  static constexpr int kDotTileRows = 6;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int) { return 4; }
 
   static INGOT_INLINE Reg zero() { return _mm512_setzero_ps(); }
@@ -39,6 +40,7 @@ struct V {
   static INGOT_INLINE void split_bf16(const uint16_t* p, Reg& even, Reg& odd) { split(load_bits(p), even, odd); }
   static INGOT_INLINE void split(Reg pairs, Reg& even, Reg& odd) {
     __m512i bits = _mm512_castps_si512(pairs);
+    __asm__("" : "+v"(bits));  // or the compiler would load the memory twice, once for each half
     even = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
     odd = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
   }

@@ -4,9 +4,10 @@ struct V {
   using Int = int32_t __attribute__((vector_size(16)));
   static constexpr int kLanes = 4;
   static constexpr int kAccumulators = 12;  // of one register tile
-  static constexpr int kStreamStrips = 1;   // strips that the streaming form works on at once
+  // Strips that the streaming form works on at once.
+  static constexpr int stream_strips(int rows) { return rows == 1 ? 2 : 1; }
   static constexpr int kStreamRows = 3;
-  static constexpr int kDotTileRows = 4;  // rows of x, and weight rows for so many, of the row-major streaming form
+  static constexpr int kDotTileRows = 4;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int rows) { return rows <= 2 ? 4 : 2; }
 
   static INGOT_INLINE Reg zero() { return Reg{}; }

@@ -22,12 +22,14 @@ HWY_INLINE V polynomial(D d, V x, const float (&c)[kCount]) {
 constexpr float kExp2[] = {
     1.0f, 0.6931472057f, 0.2402264689f, 0.05550328777f, 0.009618488938f, 0.001339993116f, 0.0001534581723f};
 
-// p * 2^n for n in [-127, 127]; n = -127 gives 0.
+// Adding this to |x| < 2^22 leaves the nearest integer in the low bits of the sum, two's complement.
+constexpr float kRoundingShift = 12582912.0f;  // 1.5 * 2^23
+
+// p * 2^n, n in the low bits of `shifted`. The result must be a normal number.
 template <class D, class V>
-HWY_INLINE V times_power_of_two(D d, V p, V n) {
+HWY_INLINE V times_power_of_two(D d, V p, V shifted) {
   const hn::RebindToSigned<D> di;
-  auto bits = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
-  return hn::Mul(p, hn::BitCast(d, bits));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
 // x within [least, most]; a NaN stays one (x86 returns the second operand, single elements ask for comparisons).
@@ -41,22 +43,25 @@ HWY_INLINE V clamp(D d, V x, float least, float most) {
 #endif
 }
 
-// Below -126.5 the result is 0.
+// 2^x for x <= 0; exactly 0 below -125.
 template <class D, class V>
-HWY_INLINE V exp2_of(D d, V x) {
-  x = clamp(d, x, -127.0f, 127.49f);
-  V n = hn::Round(x);
-  return times_power_of_two(d, polynomial(d, hn::Sub(x, n), kExp2), n);
+HWY_INLINE V exp2_of_negative(D d, V x) {
+  V shifted = hn::Add(x, hn::Set(d, kRoundingShift));
+  V fraction = hn::Sub(x, hn::Sub(shifted, hn::Set(d, kRoundingShift)));
+  V y = times_power_of_two(d, polynomial(d, fraction, kExp2), shifted);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -125.0f)), y);
 }
 
+// From exp(-87), the smallest normal number, to exp(88).
 template <class D, class V>
 HWY_INLINE V exp_of(D d, V x) {
-  x = clamp(d, x, -88.0f, 88.3f);
-  V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  x = clamp(d, x, -87.0f, 88.0f);
+  V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), hn::Set(d, kRoundingShift));
+  V n = hn::Sub(shifted, hn::Set(d, kRoundingShift));
   // ln 2 in two parts: n times the first is exact.
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  return times_power_of_two(d, polynomial(d, hn::Mul(r, hn::Set(d, 1.44269504f)), kExp2), n);
+  return times_power_of_two(d, polynomial(d, hn::Mul(r, hn::Set(d, 1.44269504f)), kExp2), shifted);
 }
 
 template <class D, class V>

@@ -14,22 +14,41 @@ namespace ingot {
 
 namespace {
 
-struct Tile {
-  int64_t rows, columns, k_block;
+// One tiling that a source offers from `least` to `most` rows; between guess_least and guess_most rows it is the best
+// guess when it is the first of its table.
+struct Offer {
+  MatmulForm form;
+  int64_t rows, columns, k_block, prefetch;
+  int64_t least, most, guess_least, guess_most;
 };
+constexpr int64_t kAny = int64_t{1} << 40;
 
 struct SourceTraits {
   std::string_view name;
   CpuLevel level;
-  std::span<const Tile> tiles;  // best guess first
-  int64_t stream_most;          // rows from which the streaming form stops being offered
-  int64_t gemm_least;           // rows from which the gemm form begins to be
-  int64_t gemm_better;          // rows from which it is the best guess
+  bool needs_bf16;  // VDPBF16PS
+  std::span<const Offer> offers;
 };
 
-// Row-major weights are read without a second copy in any other program, panels with the fewest instructions; two
-// strips side by side are one stream of memory, and a single strip suits tiles of 16 and 48 columns.
-constexpr std::string_view kLayouts[] = {"panel_32", "panel_16", ""};
+// The first is the guess for all programs alike, so that they share one copy. Panels take the fewest instructions; two
+// strips side by side are one stream of memory; row-major weights are the ones an embedding reads as well.
+constexpr std::string_view kLayouts[] = {"panel_16", "panel_32", ""};
+
+bool rounds_x(const SourceTraits& traits) { return traits.offers[0].form == MatmulForm::kPairs; }
+
+// Mirrors what the kernels accept.
+bool fits(const Offer& offer, std::string_view layout) {
+  if (offer.form == MatmulForm::kStream) return true;
+  if (layout == "panel_32") return offer.columns % 32 == 0;
+  return offer.form == MatmulForm::kGemm || !layout.empty() || offer.k_block * offer.columns <= kMatmulUnpackedPairs;
+}
+
+// Whether a source of a higher level solves the problem in every case faster: then only little is offered, for builds
+// that exclude that source.
+bool outclassed(const SourceTraits& traits, const Problem& problem, const Target& target) {
+  bool amx_can = problem.inputs[1].dtype == DType::kBF16;
+  return traits.level < (amx_can ? target.cpu_level : std::min(target.cpu_level, CpuLevel::kAvx512));
+}
 
 class MatmulSource final : public TacticSource {
  public:
@@ -41,23 +60,26 @@ class MatmulSource final : public TacticSource {
                                                                 const Target& target) const override {
     if (auto reason = refusal(problem, target); !reason.empty()) return Unsupported{reason};
     int64_t rows = problem.inputs[0].shape[0].constant();
-    std::vector<std::string> streams, gemms, configs;
-    for (std::string_view layout : kLayouts) {
-      if (rows < traits_.stream_most)
-        streams.push_back(print_fields(MatmulTiling{.form = MatmulForm::kStream, .layout = std::string(layout)}));
-      if (rows < traits_.gemm_least) continue;
-      for (const Tile& tile : traits_.tiles) {
-        if (layout == "panel_32" && tile.columns % 32 != 0) continue;
-        gemms.push_back(print_fields(MatmulTiling{.form = MatmulForm::kGemm,
-                                                  .layout = std::string(layout),
-                                                  .rows = tile.rows,
-                                                  .columns = tile.columns,
-                                                  .k_block = tile.k_block}));
+    bool few = outclassed(traits_, problem, target);
+    std::vector<const Offer*> offers;
+    for (const Offer& offer : traits_.offers)
+      if (rows >= offer.least && rows <= offer.most) offers.push_back(&offer);
+    auto guess = std::find_if(offers.begin(), offers.end(), [&](const Offer* offer) {
+      return rows >= offer->guess_least && rows <= offer->guess_most;
+    });
+    if (guess != offers.end()) std::rotate(offers.begin(), guess, guess + 1);
+    if (few) offers.resize(1);
+    std::vector<std::string> configs;
+    for (const Offer* offer : offers)
+      for (std::string_view layout : kLayouts) {
+        if (!fits(*offer, layout) || (few && layout == "panel_32")) continue;
+        configs.push_back(print_fields(MatmulTiling{.form = offer->form,
+                                                    .layout = std::string(layout),
+                                                    .rows = offer->rows,
+                                                    .columns = offer->columns,
+                                                    .k_block = offer->k_block,
+                                                    .prefetch = offer->prefetch}));
       }
-    }
-    bool gemm_first = rows >= traits_.gemm_better || streams.empty();
-    for (auto* part : {gemm_first ? &gemms : &streams, gemm_first ? &streams : &gemms})
-      configs.insert(configs.end(), part->begin(), part->end());
     return configs;
   }
 
@@ -84,6 +106,8 @@ class MatmulSource final : public TacticSource {
     if (!problem.op.is<Matmul>()) return "is not a matmul";
     if (target.kind != "cpu") return "runs on the CPU";
     if (target.cpu_level < traits_.level) return format("needs {}", enum_name(traits_.level));
+    if (traits_.needs_bf16 && !target.avx512_bf16) return "needs avx512_bf16";
+    if (rounds_x(traits_) && problem.inputs[1].dtype != DType::kBF16) return "rounds x to bf16: needs bf16 weights";
     for (size_t i = 0; i < problem.inputs.size(); ++i) {
       DType dtype = problem.inputs[i].dtype;
       bool weight = dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
@@ -96,14 +120,39 @@ class MatmulSource final : public TacticSource {
   const SourceTraits& traits_;
 };
 
-constexpr Tile kPortableTiles[] = {{3, 16, 512}, {3, 16, 256}};
-constexpr SourceTraits kPortable = {"cpu.matmul_portable", CpuLevel::kPortable, kPortableTiles, 17, 2, 4};
+constexpr MatmulForm kStream = MatmulForm::kStream, kGemm = MatmulForm::kGemm, kPairs = MatmulForm::kPairs;
 
-constexpr Tile kAvx2Tiles[] = {{6, 16, 512}, {6, 16, 256}, {6, 16, 1024}};
-constexpr SourceTraits kAvx2 = {"cpu.matmul_avx2", CpuLevel::kAvx2, kAvx2Tiles, 33, 4, 12};
+constexpr Offer kPortableOffers[] = {
+    {kStream, 0, 0, 0, 1024, 1, 16, 1, 3},
+    {kGemm, 3, 16, 512, 0, 3, kAny, 4, kAny},
+};
+constexpr SourceTraits kPortable = {"cpu.matmul_portable", CpuLevel::kPortable, false, kPortableOffers};
 
-constexpr Tile kAvx512Tiles[] = {{14, 32, 512}, {12, 32, 512}, {14, 32, 256}, {9, 48, 512}};
-constexpr SourceTraits kAvx512 = {"cpu.matmul_avx512", CpuLevel::kAvx512, kAvx512Tiles, 33, 6, 16};
+constexpr Offer kAvx2Offers[] = {
+    {kStream, 0, 0, 0, 1024, 1, 24, 1, 10},    {kStream, 0, 0, 0, 4096, 1, 8, 0, 0},
+    {kGemm, 6, 16, 512, 0, 5, kAny, 11, kAny}, {kGemm, 6, 16, 256, 0, 32, kAny, 0, 0},
+    {kGemm, 6, 16, 1024, 0, 64, kAny, 0, 0},
+};
+constexpr SourceTraits kAvx2 = {"cpu.matmul_avx2", CpuLevel::kAvx2, false, kAvx2Offers};
+
+constexpr Offer kAvx512Offers[] = {
+    {kStream, 0, 0, 0, 1024, 1, 32, 1, 14},     {kStream, 0, 0, 0, 4096, 1, 8, 0, 0},
+    {kGemm, 14, 32, 512, 0, 6, kAny, 15, kAny}, {kGemm, 9, 48, 512, 0, 32, kAny, 0, 0},
+    {kGemm, 14, 32, 256, 0, 64, kAny, 0, 0},
+};
+constexpr SourceTraits kAvx512 = {"cpu.matmul_avx512", CpuLevel::kAvx512, false, kAvx512Offers};
+
+constexpr Offer kAvx512Bf16Offers[] = {
+    {kPairs, 14, 32, 1024, 1024, 1, kAny, 1, kAny},
+};
+constexpr SourceTraits kAvx512Bf16 = {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, true, kAvx512Bf16Offers};
+
+constexpr Offer kAmxOffers[] = {
+    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},      {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
+    {kPairs, 32, 32, 1024, 2048, 1, kAny, 17, kAny}, {kPairs, 32, 32, 512, 2048, 32, kAny, 0, 0},
+    {kPairs, 32, 32, 2048, 2048, 17, kAny, 0, 0},
+};
+constexpr SourceTraits kAmx = {"cpu.matmul_amx", CpuLevel::kAmx, true, kAmxOffers};
 
 }  // namespace
 
@@ -117,6 +166,14 @@ const TacticSource* matmul_avx2_source() {
 }
 const TacticSource* matmul_avx512_source() {
   static const MatmulSource source(kAvx512);
+  return &source;
+}
+const TacticSource* matmul_avx512_bf16_source() {
+  static const MatmulSource source(kAvx512Bf16);
+  return &source;
+}
+const TacticSource* matmul_amx_source() {
+  static const MatmulSource source(kAmx);
   return &source;
 }
 

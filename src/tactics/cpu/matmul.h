@@ -8,5 +8,8 @@ namespace ingot {
 const TacticSource* matmul_portable_source();
 const TacticSource* matmul_avx2_source();
 const TacticSource* matmul_avx512_source();
+// These round x to bf16 and are offered for bf16 weights only.
+const TacticSource* matmul_avx512_bf16_source();
+const TacticSource* matmul_amx_source();
 
 }  // namespace ingot
