@@ -1,7 +1,8 @@
 // Measures matmul tactics against the ceilings of this machine, alternating with them.
-//   bench_matmul 'matmul f32[1, 2048] bf16[16384, 2048]' [source [config]] [--threads N] [--rounds N]
+//   bench_matmul 'matmul f32[1, 2048] bf16[16384, 2048]' [source [config]] [--threads N] [--rounds N] [--hot]
 // Without a configuration every one that the source offers is measured; without a source, all sources. Weights rotate
-// through copies that exceed every cache. The shares are medians over the rounds, each round next to its own ceiling.
+// through copies that exceed every cache, unless --hot. The shares are medians over the rounds, each round next to its
+// own ceiling.
 #include <sys/mman.h>
 #include <time.h>
 
@@ -19,8 +20,6 @@
 using namespace ingot;
 
 namespace {
-
-constexpr int64_t kRotatedBytes = int64_t{640} << 20;
 
 // One thread is timed by what it computes, as the ceilings are: that holds on a busy machine.
 double seconds_now(const ThreadPool& threads) {
@@ -60,14 +59,14 @@ struct Workload {
   int64_t weight_bytes = 0;
 };
 
-void prepare(Workload& work) {
+void prepare(Workload& work, int64_t rotated_bytes) {
   for (size_t i = 0; i < work.problem.inputs.size(); ++i) {
     work.tensors.push_back(allocate(work.problem.inputs[i].bytes()));
     fill(work.problem.inputs[i], work.tensors.back(), i + 1);
   }
   work.tensors.push_back(allocate(work.problem.outputs[0].bytes()));
   work.weight_bytes = work.problem.inputs[1].bytes();
-  work.copies = std::max<int64_t>(1, kRotatedBytes / work.weight_bytes);
+  work.copies = std::max<int64_t>(1, rotated_bytes / work.weight_bytes);
 }
 
 void pack(Workload& work, const std::string& name) {
@@ -150,18 +149,21 @@ void measure(Workload& work, const TacticSource& source, const std::string& conf
 int main(int argc, char** argv) try {
   std::vector<std::string> words;
   int threads = usable_cpus(), rounds = 7;
+  int64_t rotated_bytes = int64_t{640} << 20;
   for (int i = 1; i < argc; ++i) {
     std::string word = argv[i];
     if (word == "--threads" && i + 1 < argc) {
       threads = std::max(1, std::atoi(argv[++i]));
     } else if (word == "--rounds" && i + 1 < argc) {
       rounds = std::max(1, std::atoi(argv[++i]));
+    } else if (word == "--hot") {
+      rotated_bytes = 0;
     } else {
       words.push_back(word);
     }
   }
   if (words.empty() || words.size() > 3) {
-    std::fprintf(stderr, "usage: bench_matmul PROBLEM [SOURCE [CONFIG]] [--threads N] [--rounds N]\n");
+    std::fprintf(stderr, "usage: bench_matmul PROBLEM [SOURCE [CONFIG]] [--threads N] [--rounds N] [--hot]\n");
     return 2;
   }
   ThreadPool pool(threads);
@@ -172,7 +174,7 @@ int main(int argc, char** argv) try {
               best.matmul_flops / 1e9, best.matmul_name.c_str());
   Workload work;
   work.problem = parse_problem(words[0]);
-  prepare(work);
+  prepare(work, rotated_bytes);
   std::vector<std::tuple<std::string, const TacticSource*, std::string>> todo;  // by layout: packing takes long
   for (const TacticSource* source : tactic_list()) {
     if (words.size() > 1 && source->name() != words[1]) continue;

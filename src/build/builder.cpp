@@ -12,7 +12,7 @@ namespace {
 // A Progress that calls back with fractions, at most about a thousand times a phase.
 class CallbackProgress : public Progress {
  public:
-  explicit CallbackProgress(const ProgressCallback& callback) : callback_(callback) {}
+  explicit CallbackProgress(ProgressCallback callback) : callback_(std::move(callback)) {}
   void begin(std::string_view phase, uint64_t total) override {
     phase_ = phase, total_ = total, done_ = 0, told_ = 0;
     tell();
@@ -30,7 +30,7 @@ class CallbackProgress : public Progress {
     if (callback_)
       callback_(phase_, total_ ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 0);
   }
-  const ProgressCallback& callback_;
+  ProgressCallback callback_;
   std::string phase_;
   uint64_t total_ = 0, done_ = 0, told_ = 0;
 };

@@ -44,7 +44,7 @@ double time_of(const TimedTactic* tactic) { return tactic ? tactic->timing.micro
 class Chooser {
  public:
   Chooser(const Network& network, const std::vector<ProgramShape>& programs, const Timings& timings)
-      : network_(network), programs_(programs) {
+      : network_(network), programs_(programs), guessed_(timings.cache_hits + timings.measured == 0) {
     for (const ProblemTimings& problem : timings.problems) by_key_[problem.problem.key()] = &problem;
   }
 
@@ -122,6 +122,7 @@ class Chooser {
     const Layouts* second = nullptr;
     std::pair<const Layouts*, const Layouts*> pair{nullptr, nullptr};
     double pair_cost = least - kSecondCopyGain * step_cost() / static_cast<double>(alike);
+    if (guessed_ && least < kInfinity) pair_cost = 0;  // only a measured gain is worth a copy
     for (size_t a = 0; a < options.size(); ++a)
       for (size_t b = a + 1; b < options.size(); ++b)
         if (double c = cost(set, options[a], &options[b]); c < pair_cost)
@@ -161,6 +162,7 @@ class Chooser {
 
   const Network& network_;
   const std::vector<ProgramShape>& programs_;
+  bool guessed_;
   std::map<std::string, const ProblemTimings*> by_key_;
   std::vector<double> step_time_;
   std::map<std::vector<Value>, WeightSet> sets_;

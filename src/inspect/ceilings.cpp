@@ -51,7 +51,28 @@ double seconds_now(const ThreadPool& threads) {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
+// Bytes per second of reading the whole buffer once.
+double read_rate(ThreadPool& threads, const ReadBuffer& buffer, const ReadLoop& loop, int64_t prefetch) {
+  std::atomic<uint64_t> sink{0};  // so that the reads have a use
+  double begin = seconds_now(threads);
+  threads.parallel_for(buffer.bytes() / kChunkBytes, 1, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk)
+      sink.fetch_xor(loop.read(buffer.data() + chunk * kChunkBytes, kChunkBytes, prefetch), std::memory_order_relaxed);
+  });
+  return static_cast<double>(buffer.bytes()) / (seconds_now(threads) - begin);
+}
+
 }  // namespace
+
+double quick_read_rate(ThreadPool& threads, CpuLevel level) {
+  ReadBuffer buffer(threads, int64_t{128} << 20);
+  const ReadLoop& loop = level >= CpuLevel::kAvx512 ? avx512::kReadLoops[0]
+                         : level >= CpuLevel::kAvx2 ? avx2::kReadLoops[0]
+                                                    : portable::kReadLoops[0];
+  double best = 0;
+  for (int i = 0; i < 3; ++i) best = std::max(best, read_rate(threads, buffer, loop, 1024));
+  return best;
+}
 
 struct CeilingMeter::Loops {
   struct Read {
@@ -83,21 +104,25 @@ struct CeilingMeter::Loops {
   }
 };
 
-CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes, int rounds)
-    : threads_(threads),
-      bytes_(std::max<int64_t>(1, read_bytes / kChunkBytes) * kChunkBytes),
-      loops_(std::make_unique<Loops>(level)) {
+ReadBuffer::ReadBuffer(ThreadPool& threads, int64_t bytes)
+    : bytes_(std::max<int64_t>(1, bytes / kChunkBytes) * kChunkBytes) {
   void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     fail(ErrorCode::kDoesNotFit, "measuring the read bandwidth needs {} of memory",
          print_bytes(static_cast<double>(bytes_)));
   madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
-  buffer_ = static_cast<std::byte*>(memory);
-  threads_.parallel_for(bytes_ / kChunkBytes, 1, [&](int64_t begin, int64_t end) {
-    auto* words = reinterpret_cast<uint64_t*>(buffer_ + begin * kChunkBytes);
+  data_ = static_cast<std::byte*>(memory);
+  threads.parallel_for(bytes_ / kChunkBytes, 1, [&](int64_t begin, int64_t end) {
+    auto* words = reinterpret_cast<uint64_t*>(data_ + begin * kChunkBytes);
     for (int64_t i = 0; i < (end - begin) * kChunkBytes / 8; ++i)
       words[i] = static_cast<uint64_t>(begin * kChunkBytes + i) * 0x9e3779b97f4a7c15;
   });
+}
+
+ReadBuffer::~ReadBuffer() { munmap(data_, static_cast<size_t>(bytes_)); }
+
+CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes, int rounds)
+    : threads_(threads), buffer_(threads, read_bytes), loops_(std::make_unique<Loops>(level)) {
   ceilings_.threads = threads.size();
   for (const auto& read : loops_->reads) ceilings_.reads.push_back({read.name, 0});
   for (const auto& matmul : loops_->matmuls) ceilings_.matmuls.push_back({matmul.loop.name, 0});
@@ -127,18 +152,11 @@ CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_byt
   }
 }
 
-CeilingMeter::~CeilingMeter() { munmap(buffer_, static_cast<size_t>(bytes_)); }
+CeilingMeter::~CeilingMeter() = default;
 
 double CeilingMeter::time_read(size_t index) {
   const auto& chosen = loops_->reads[index];
-  std::atomic<uint64_t> sink{0};  // so that the reads have a use
-  double begin = seconds_now(threads_);
-  threads_.parallel_for(bytes_ / kChunkBytes, 1, [&](int64_t first, int64_t last) {
-    for (int64_t chunk = first; chunk < last; ++chunk)
-      sink.fetch_xor(chosen.loop.read(buffer_ + chunk * kChunkBytes, kChunkBytes, chosen.prefetch),
-                     std::memory_order_relaxed);
-  });
-  return static_cast<double>(bytes_) / (seconds_now(threads_) - begin);
+  return read_rate(threads_, buffer_, chosen.loop, chosen.prefetch);
 }
 
 double CeilingMeter::time_matmul(size_t index) {

@@ -30,8 +30,27 @@ struct CpuCeilings {
   std::vector<CeilingLoop> reads, matmuls;  // everything measured
 };
 
+// Huge pages (where the system grants them), touched by the threads that will read them.
+class ReadBuffer {
+ public:
+  ReadBuffer(ThreadPool& threads, int64_t bytes);
+  ~ReadBuffer();
+  ReadBuffer(const ReadBuffer&) = delete;
+  ReadBuffer& operator=(const ReadBuffer&) = delete;
+
+  const std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t bytes_;
+  std::byte* data_ = nullptr;
+};
+
+// Bytes per second of one good loop, in about a tenth of a second: a rough figure.
+double quick_read_rate(ThreadPool& threads, CpuLevel level);
+
 // Measures again and again, so that it can alternate with a workload: on a shared machine only neighbours in time are
-// comparable. Holds a buffer of `read_bytes` of huge pages (where the system grants them) while it lives.
+// comparable. Holds a buffer of `read_bytes` while it lives.
 class CeilingMeter {
  public:
   // Tries every loop that `level` allows, `rounds` times, and keeps the best ones for measure_*().
@@ -51,8 +70,7 @@ class CeilingMeter {
   double time_matmul(size_t index);
 
   ThreadPool& threads_;
-  int64_t bytes_;
-  std::byte* buffer_ = nullptr;
+  ReadBuffer buffer_;
   std::unique_ptr<Loops> loops_;
   size_t best_read_ = 0, best_matmul_ = 0;
   CpuCeilings ceilings_;

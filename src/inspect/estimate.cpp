@@ -56,10 +56,18 @@ int64_t working_bytes(const Plan& plan) {
   return static_cast<int64_t>(arena);
 }
 
-// A short measurement: an estimate answers in well under a second.
-double quick_read_rate(int threads) {
-  ThreadPool pool(threads);
-  return CeilingMeter(pool, cpu_features().level, int64_t{256} << 20, 1).ceilings().read_bytes_per_second;
+std::string advice(const Estimate& e, const Plan& plan) {
+  auto bytes = [](int64_t value) { return print_bytes(static_cast<double>(value)); };
+  if (e.tokens_that_fit > 0)
+    return format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", e.max_seq_len,
+                  bytes(kv_bytes_of(plan, e.max_seq_len)), e.tokens_that_fit);
+  if (e.weight_bytes < e.memory_bytes)
+    return format("the working memory of {} does not fit beside the weights; a lower --max-num-tokens needs less",
+                  bytes(e.working_bytes));
+  return format(
+      "the weights exceed the memory by {}; no limit changes that: a smaller dtype, model or a larger machine "
+      "is needed",
+      bytes(e.weight_bytes - e.memory_bytes));
 }
 
 }  // namespace
@@ -90,17 +98,9 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
   int64_t room = e.memory_bytes - e.weight_bytes - e.working_bytes;
   e.tokens_that_fit = room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
   e.fits = e.tokens_that_fit >= e.max_seq_len;
-  if (!e.fits) {
-    int64_t halves = (e.weight_bytes + e.working_bytes) - e.memory_bytes;
-    e.advice = e.tokens_that_fit > 0
-                   ? format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", e.max_seq_len,
-                            print_bytes(static_cast<double>(kv_bytes_of(plan, e.max_seq_len))), e.tokens_that_fit)
-                   : format(
-                         "weights and working memory exceed the memory by {}; no limit changes that: a smaller dtype, "
-                         "model or a larger machine is needed",
-                         print_bytes(static_cast<double>(halves)));
-  }
-  e.read_bytes_per_second = quick_read_rate(resolved.config.threads);
+  if (!e.fits) e.advice = advice(e, plan);
+  ThreadPool threads(resolved.config.threads);
+  e.read_bytes_per_second = quick_read_rate(threads, cpu_features().level);
   double bytes = step_cost(plan, plan.programs.front(), 1, 1, std::min<int64_t>(512, e.max_seq_len)).bytes;
   e.decode_tokens_per_second = e.read_bytes_per_second / bytes;
   e.build_seconds = static_cast<double>(e.weight_bytes) / (e.read_bytes_per_second * kWriteShare);

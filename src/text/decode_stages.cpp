@@ -2,12 +2,20 @@
 
 #include <array>
 
+#include "base/error.h"
 #include "text/byte_level.h"
 #include "text/unicode.h"
 
 namespace ingot {
 
 namespace {
+
+// A chain of stages that each lengthen their tokens could ask for any amount of memory.
+void check_fragment(size_t before, size_t now) {
+  constexpr size_t kMaxGrownBytes = 16 << 20;
+  if (now > before && now > kMaxGrownBytes)
+    fail(ErrorCode::kRuntime, "the decoder makes {} bytes out of a token; the tokenizer is damaged", now);
+}
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
@@ -16,6 +24,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
       size_t size = utf8_length(static_cast<unsigned char>(text[at]));
       result += to;
       result += text.substr(at, size);
+      check_fragment(text.size(), result.size());
       at += size;
     }
     return result += to;
@@ -24,6 +33,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
   for (size_t at = text.find(from); at != std::string_view::npos; at = text.find(from, done)) {
     result += text.substr(done, at - done);
     result += to;
+    check_fragment(text.size(), result.size());
     done = at + from.size();
   }
   return result += text.substr(done);
@@ -208,7 +218,7 @@ void ReplaceLiteralStage::text(std::string_view fragment) {
   for (size_t at = all.find(literal_); at != std::string::npos; at = all.find(literal_, done)) {
     result.append(all, done, at - done);
     result += content_;
-    check_growth(all.size(), result.size());
+    check_fragment(all.size(), result.size());
     done = at + literal_.size();
   }
   size_t held = std::min(literal_.size() - 1, all.size() - done);
@@ -225,7 +235,9 @@ void ReplaceLiteralStage::end_token() {
 }
 
 void ReplacePatternStage::whole_token(std::string& token) {
-  next_->token(pattern_.replace(workspace_, token, content_));
+  std::string text = pattern_.replace(workspace_, token, content_);
+  check_fragment(token.size(), text.size());
+  next_->token(text);
 }
 
 }  // namespace ingot

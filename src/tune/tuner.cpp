@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "base/log.h"
 #include "tune/check.h"
@@ -18,9 +19,11 @@ using Clock = std::chrono::steady_clock;
 // Weights and caches are read from this much memory in turn: more than the last-level cache that a machine of the
 // threads' share can keep, and small beside a model.
 constexpr size_t kColdBytes = size_t{384} << 20;
-// Measured problems are cut down to about these, so that one turn takes milliseconds.
+// Measured problems are cut down to about these, so that one turn takes milliseconds and what does not shrink with the
+// output features (packing activations) stays a small part of it. The first screening uses a small part of them.
 constexpr int64_t kCutBytes = int64_t{24} << 20;
-constexpr double kCutFlopsPerThread = 0.5e9;
+constexpr double kCutFlopsPerThread[] = {0.2e9, 0.6e9, 1e9, 8e9};  // by CpuLevel
+constexpr double kScreenPart = 0.125;
 // Larger inputs than this are weights and caches, which come from cold memory.
 constexpr int64_t kLargestFilled = int64_t{8} << 20;
 // A turn repeats short work: at least three times, and to at least this long in all.
@@ -87,30 +90,44 @@ class Measurement {
   Measurement(const Target& target, const TuneOptions& options)
       : options_(options), threads_(target.threads), target_(target) {}
 
-  // Fills in the times of every candidate of `timings`.
+  // Fills in the times of every candidate of `timings`: one turn on a small cut, then several for those left.
   void measure(ProblemTimings& timings) {
-    double factor = 1;
-    Problem cut = cut_problem(timings.problem, kCutBytes, kCutFlopsPerThread * target_.threads, factor);
-    Inputs inputs = make_inputs(cut, 1, kLargestFilled);
-    std::vector<Candidate> candidates = prepare(timings, cut, inputs);
-    const int turns = 1 + 2 * std::max(1, options_.effort);
-    for (int turn = 0; turn < turns; ++turn) {
-      for (Candidate& candidate : candidates)
-        if (candidate.alive) take_turn(candidate, cut, timings.candidates[candidate.index].compiled);
-      drop_stragglers(candidates, turn == 0 ? 2.0 : 1.15);
-    }
-    for (Candidate& candidate : candidates)
-      timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
-    check_winners(timings, candidates);
+    std::vector<size_t> everyone(timings.candidates.size());
+    std::iota(everyone.begin(), everyone.end(), size_t{0});
+    std::vector<Candidate> screened = take_turns(timings, everyone, kScreenPart, 1, kScreenTolerance);
+    std::vector<size_t> rest;
+    for (const Candidate& candidate : screened)
+      if (candidate.alive) rest.push_back(candidate.index);
+    take_turns(timings, rest, 1, 1 + options_.effort, kTolerance);
+    check_winners(timings);
   }
 
  private:
-  std::vector<Candidate> prepare(ProblemTimings& timings, const Problem& cut, Inputs& inputs) {
+  static constexpr double kScreenTolerance = 1.8, kTolerance = 1.15;
+
+  // Measures the candidates `which` on `part` of a full cut and writes their times down.
+  std::vector<Candidate> take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns,
+                                    double tolerance) {
+    double factor = 1, flops = kCutFlopsPerThread[static_cast<size_t>(target_.cpu_level)] * target_.threads;
+    Problem cut = cut_problem(timings.problem, static_cast<int64_t>(kCutBytes * part), flops * part, factor);
+    Inputs inputs = make_inputs(cut, 1, kLargestFilled);
+    std::vector<Candidate> candidates = prepare(timings, which, cut, inputs);
+    for (int turn = 0; turn < turns; ++turn) {
+      for (Candidate& candidate : candidates)
+        if (candidate.alive) take_turn(candidate, cut, timings.candidates[candidate.index].compiled);
+      drop_stragglers(candidates, tolerance);
+    }
+    for (Candidate& candidate : candidates)
+      timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
+    return candidates;
+  }
+
+  std::vector<Candidate> prepare(ProblemTimings& timings, const std::vector<size_t>& which, const Problem& cut,
+                                 Inputs& inputs) {
     outputs_.clear();
-    for (size_t i = 0; i < cut.outputs.size(); ++i)
-      outputs_.emplace_back(static_cast<size_t>(cut.outputs[i].bytes()) + 64);
+    for (const TensorType& type : cut.outputs) outputs_.emplace_back(static_cast<size_t>(type.bytes()) + 64);
     std::vector<Candidate> candidates;
-    for (size_t c = 0; c < timings.candidates.size(); ++c) {
+    for (size_t c : which) {
       TimedTactic& timed = timings.candidates[c];
       CompiledTactic compiled = timed.source->compile(cut, timed.tactic.config, target_);
       Candidate candidate{c, std::make_unique<TacticRunner>(cut, compiled), layouts_text(compiled)};
@@ -174,27 +191,29 @@ class Measurement {
       if (c.best > best[c.layouts] * tolerance) c.alive = false;
   }
 
-  // Checks the fastest candidate of each layout on real data; a wrong one leaves and the next is checked.
-  void check_winners(ProblemTimings& timings, const std::vector<Candidate>& candidates) {
+  // Checks the fastest candidate of each layout on real data; a wrong one is dropped and the next is checked.
+  void check_winners(ProblemTimings& timings) {
     double factor = 1;
     Problem small = cut_problem(timings.problem, int64_t{1} << 20, 2e8, factor);
     Inputs inputs = make_inputs(small, 2);
     Expected expected(small, inputs, CheckMode::kSample, compute_dtype(small));
-    std::map<std::string, std::vector<const Candidate*>> by_layout;
-    for (const Candidate& c : candidates) by_layout[c.layouts].push_back(&c);
+    std::map<std::string, std::vector<TimedTactic*>> by_layout;
+    for (TimedTactic& timed : timings.candidates)
+      if (!timed.timing.dropped) by_layout[layouts_text(timed.compiled)].push_back(&timed);
+    bool any = false;
     for (auto& [layout, group] : by_layout) {
-      std::stable_sort(group.begin(), group.end(), [](auto* a, auto* b) { return a->best < b->best; });
-      for (const Candidate* c : group) {
-        CheckResult result = check(timings.candidates[c->index], small, inputs, expected);
+      std::stable_sort(group.begin(), group.end(),
+                       [](auto* a, auto* b) { return a->timing.microseconds < b->timing.microseconds; });
+      for (TimedTactic* timed : group) {
+        CheckResult result = check(*timed, small, inputs, expected);
+        any = any || result.ok;
         if (result.ok) break;
-        const Tactic& tactic = timings.candidates[c->index].tactic;
-        log_warning("{} {} computes {} wrongly ({}); it is not used", tactic.source, tactic.config,
+        log_warning("{} {} computes {} wrongly ({}); it is not used", timed->tactic.source, timed->tactic.config,
                     timings.problem.key(), result.where);
-        timings.candidates[c->index].timing.dropped = true;
+        timed->timing.dropped = true;
       }
     }
-    if (std::all_of(timings.candidates.begin(), timings.candidates.end(), [](auto& c) { return c.timing.dropped; }))
-      fail(ErrorCode::kRuntime, "every tactic for {} computed wrong results", timings.problem.key());
+    if (!any) fail(ErrorCode::kRuntime, "every tactic for {} computed wrong results", timings.problem.key());
   }
 
   CheckResult check(const TimedTactic& timed, const Problem& small, const Inputs& original, const Expected& expected) {
@@ -256,15 +275,19 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
   return result;
 }
 
-// Whether the cache knows every candidate; fills in the times that it knows.
+// Whether the cache knows every candidate, and of every layout one that was not dropped: those that were may have been
+// dropped in favour of a source that is left out now. Fills in the times that it knows.
 bool read_cache(ProblemTimings& timings, const TimingCache& cache, const Target& target) {
   bool complete = true;
+  std::map<std::string, bool> has_best;
   std::string key = timings.problem.key();
   for (TimedTactic& timed : timings.candidates) {
     auto known = cache.find(target.device, key, timed.tactic, timed.source->version());
     if (known) timed.timing = *known;
     complete = complete && known.has_value();
+    has_best[layouts_text(timed.compiled)] |= known && !known->dropped;
   }
+  for (const auto& [layouts, found] : has_best) complete = complete && found;
   return complete;
 }
 

@@ -18,8 +18,8 @@ namespace ingot {
 
 using LayoutLookup = std::function<const WeightLayout*(std::string_view)>;  // find_weight_layout, or a test's own
 
-// Receives consecutive pieces of a weight, mostly of 2 to 8 MiB. It is called on
-// the thread of make_weight, while other threads make the next piece; it may throw.
+// Receives consecutive pieces of a weight, mostly of 2 to 8 MiB. It is called on the thread of make_weight, while other
+// threads make the next piece; it may throw.
 using WeightSink = std::function<void(std::span<const std::byte>)>;
 
 // The type of the weight, with its layout. Throws an Error when a tensor is missing or does not fit.

@@ -58,7 +58,8 @@ TEST_P(GoldenModel, Float32Tuned) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenModel, testing::ValuesIn(model_names()), [](const auto& info) {
   std::string name = info.param;
-  std::replace_if(name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
   return name;
 });
 

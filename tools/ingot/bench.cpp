@@ -47,10 +47,10 @@ void print_markdown(const std::vector<BenchRow>& rows) {
 }  // namespace
 
 int run(const BenchCommand& command) {
-  Engine engine = open_engine(command.source);
+  Engine engine = open_engine(command.source, command.progress);
   std::vector<BenchRow> rows;
   {
-    ProgressBar bar(command.source.progress);
+    ProgressBar bar(command.progress);
     rows = bench(engine, command.options, bar.callback());
   }
   if (command.output == "md" && !command.json) return print_markdown(rows), 0;

@@ -73,7 +73,7 @@ std::string cache_key(const EngineSource& source) {
 
 }  // namespace
 
-Engine open_engine(const EngineSource& source) {
+Engine open_engine(const EngineSource& source, const std::string& progress) {
   namespace fs = std::filesystem;
   if (fs::exists(fs::path(source.path) / "rank0.engine")) return Engine::from_dir(source.path);
   if (!fs::exists(source.path)) fail(ErrorCode::kUsage, "{} does not exist", source.path);
@@ -89,7 +89,7 @@ Engine open_engine(const EngineSource& source) {
   std::fputs(format("{} is a model: building it into {}\n", source.path, directory).c_str(), stderr);
   BuildConfig config = source.config;
   if (config.timing_cache.empty()) config.timing_cache = cache_directory() + "/timings.txt";
-  ProgressBar bar(source.progress);
+  ProgressBar bar(progress);
   build_engine_dir(model, config, directory, bar.callback());
   return Engine::from_dir(directory);
 }

@@ -199,7 +199,7 @@ class CommandLine {
     add_number(app, "--repetitions", bench_.options.repetitions, "Turns of workload and ceilings (5)");
     add_text(app, "-o,--output", bench_.output, "md, json or csv")->check(CLI::IsMember({"md", "json", "csv"}));
     app->add_flag("--json", bench_.json, "The same as -o json");
-    add_text(app, "--progress", bench_.source.progress, "auto, bar, plain, json or none");
+    add_text(app, "--progress", bench_.progress, "auto, bar, plain, json or none");
   }
 
   void eval() {

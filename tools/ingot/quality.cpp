@@ -8,7 +8,7 @@ namespace ingot::cli {
 
 int run(const PerplexityCommand& command) {
   std::string text = read_text_file(command.text);
-  Engine engine = open_engine(command.source);
+  Engine engine = open_engine(command.source, command.shared.progress);
   Perplexity p;
   {
     ProgressBar bar(command.shared.progress);
@@ -28,7 +28,7 @@ int run(const PerplexityCommand& command) {
 }
 
 int run(const VerifyCommand& command) {
-  Engine engine = open_engine(command.source);
+  Engine engine = open_engine(command.source, command.shared.progress);
   Verification v = verify(engine, command.reference, command.tolerance, command.threads);
   if (command.shared.json) {
     Json json = Json::object();

@@ -38,9 +38,8 @@ int run(const EstimateCommand& command);
 struct EngineSource {
   std::string path;
   BuildConfig config;  // for a model
-  std::string progress = "auto";
 };
-Engine open_engine(const EngineSource& source);
+Engine open_engine(const EngineSource& source, const std::string& progress);
 
 struct RunCommand {
   EngineSource source;
@@ -57,6 +56,7 @@ struct BenchCommand {
   BenchOptions options;
   std::string output = "md";  // md, json or csv
   bool json = false;          // the same as output "json"
+  std::string progress = "auto";
 };
 int run(const BenchCommand& command);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -118,21 +119,39 @@ class MatmulKernel final : public Kernel {
       for (int64_t i = begin; i < end; ++i)
         code_.pack_x(task, i / tiles.count * task.k_block, i % tiles.count, i % tiles.count + 1);
     });
-    // Enough pieces for every thread: wide ones read x less often, so cut along rows only when columns run out.
+    multiply(task, threads);
+  }
+
+  // Enough pieces for every thread: wide ones read x less often. Rows are cut into blocks whose packed x a thread's L2
+  // cache can hold, where that is the form's way, and further only when columns run out. A thread keeps to a block of
+  // rows while it has columns left.
+  void multiply(const MatmulTask& task, ThreadPool& threads) const {
+    RowTiles tiles(task.rows, task.tile_rows);
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
     int64_t wanted = threads.size() == 1 ? 1 : 4 * threads.size();
-    int64_t width = std::clamp<int64_t>(panels / wanted, 1, kPieceColumns / task.tile_columns);
+    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 32;
+    int64_t row_pieces = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
+    int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
+    int64_t width = std::clamp<int64_t>(panels * row_pieces / wanted, 1, widest);
     int64_t column_pieces = (panels + width - 1) / width;
-    int64_t row_pieces = std::clamp<int64_t>(wanted / column_pieces, 1, tiles.count);
-    threads.parallel_for(column_pieces * row_pieces, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        int64_t column = i / row_pieces * width * task.tile_columns, piece = i % row_pieces;
-        code_.gemm(task, {column, std::min(task.n, column + width * task.tile_columns),
-                          tiles.count * piece / row_pieces, tiles.count * (piece + 1) / row_pieces});
+    row_pieces =
+        std::clamp<int64_t>(std::max(row_pieces, wanted / column_pieces), 1, std::min(tiles.count, kMostRowPieces));
+    std::array<std::atomic<int64_t>, kMostRowPieces> next{};
+    threads.run([&](int thread) {
+      for (int64_t i = 0; i < row_pieces; ++i) {
+        int64_t piece = (thread + i) % row_pieces;
+        for (int64_t c;
+             (c = next[static_cast<size_t>(piece)].fetch_add(1, std::memory_order_relaxed)) < column_pieces;) {
+          int64_t column = c * width * task.tile_columns;
+          code_.gemm(task, {column, std::min(task.n, column + width * task.tile_columns),
+                            tiles.count * piece / row_pieces, tiles.count * (piece + 1) / row_pieces});
+        }
       }
     });
   }
 
+  static constexpr int64_t kPairRows = 256;
+  static constexpr int64_t kMostRowPieces = 64;
   static constexpr int64_t kPieceColumns = 256;
 
   const MatmulCode& code_;

@@ -2,8 +2,14 @@
 // k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features. Two by two tiles of sums use every loaded tile
 // twice; for up to 16 rows one by four read four strips of weights as four streams of memory.
 //
-// Over a block of k the sums stay in tile registers; between blocks they wait in y. The tile registers belong to the
-// thread: each range configures them and gives them back.
+// Two by two, for many rows, is bound by the L2 cache, which gives a thread about one tile in the time of one product
+// while the loop needs one of x and one of weights. So weights of one k block and 32 features stay in the L1 cache
+// (32 KiB at k_block 512) while the row tiles of x, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB).
+// Between k blocks the sums of those rows wait in a buffer of the thread. The weights of the next features are
+// prefetched evenly over all of this, so that memory is read at its own pace.
+//
+// One by four keeps its sums in tile registers over a block of k; between blocks they wait in y. The tile registers
+// belong to the thread: each range configures them and gives them back.
 // g++ 12 warns falsely about the undefined registers inside its own intrinsics.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -97,7 +103,7 @@ class SumTile {
 };
 
 struct TileProduct {
-  const char* x;  // one or two runs of `steps` tiles
+  const char* x;  // a run of `steps` tiles
   PairStrip strips[4];
   int64_t steps;
   float* y;
@@ -126,35 +132,135 @@ static INGOT_INLINE void prefetch_tile(const PairStrip& strip, int64_t step, int
   for (int row = 0; row < 16; ++row) _mm_prefetch(at + row * strip.stride, _MM_HINT_T1);
 }
 
-static void multiply_2x2(const TileProduct& p) {
-  SumTile s00(p.y, p.y_stride, p.rows, p.columns), s01(p.y + 16, p.y_stride, p.rows, p.columns - 16);
-  SumTile s10(p.y + 16 * p.y_stride, p.y_stride, p.rows - 16, p.columns);
-  SumTile s11(p.y + 16 * p.y_stride + 16, p.y_stride, p.rows - 16, p.columns - 16);
-  INGOT_LOAD_SUM(0, s00)
-  INGOT_LOAD_SUM(1, s01)
-  INGOT_LOAD_SUM(2, s10)
-  INGOT_LOAD_SUM(3, s11)
+// The sums of 32 rows by 32 features: four tiles of 16 by 16, one after the other.
+constexpr int64_t kSumFloats = 1024;
+
+struct PairProduct {
+  const char *x0, *x1;
+  PairStrip w0, w1;
+  int64_t steps;
+  float* sums;
+  bool fresh;         // sums begin at zero
+  const char* ahead;  // weights to be needed soon, and how many cache lines of them to ask for in each step
+  int64_t ahead_lines;
+};
+
+static void multiply_2x2(const PairProduct& p) {
+  if (p.fresh) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    INGOT_MEMORY_BARRIER;
+    _tile_loadd(0, p.sums, 64);
+    _tile_loadd(1, p.sums + 256, 64);
+    _tile_loadd(2, p.sums + 512, 64);
+    _tile_loadd(3, p.sums + 768, 64);
+  }
   INGOT_MEMORY_BARRIER;
-  const char *x0 = p.x, *x1 = p.x + p.steps * kTileBytes;
-  const PairStrip &w0 = p.strips[0], &w1 = p.strips[1];
+  const char* ahead = p.ahead;
   for (int64_t step = 0; step < p.steps; ++step) {
-    if (p.prefetch_bytes) {
-      prefetch_tile(w0, step, p.prefetch_bytes);
-      prefetch_tile(w1, step, p.prefetch_bytes);
-    }
-    _tile_loadd(6, w0.tiles + step * w0.step, w0.stride);
-    _tile_loadd(4, x0 + step * kTileBytes, 64);
+    for (int64_t line = 0; line < p.ahead_lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
+    _tile_loadd(6, p.w0.tiles + step * p.w0.step, p.w0.stride);
+    _tile_loadd(4, p.x0 + step * kTileBytes, 64);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, w1.tiles + step * w1.step, w1.stride);
+    _tile_loadd(7, p.w1.tiles + step * p.w1.step, p.w1.stride);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, x1 + step * kTileBytes, 64);
+    _tile_loadd(5, p.x1 + step * kTileBytes, 64);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  INGOT_STORE_SUM(0, s00)
-  INGOT_STORE_SUM(1, s01)
-  INGOT_STORE_SUM(2, s10)
-  INGOT_STORE_SUM(3, s11)
+  _tile_stored(0, p.sums, 64);
+  _tile_stored(1, p.sums + 256, 64);
+  _tile_stored(2, p.sums + 512, 64);
+  _tile_stored(3, p.sums + 768, 64);
+  INGOT_MEMORY_BARRIER;
+}
+
+// Between y and the sums of one row tile; parts of y that do not exist read as zeros and are not written.
+static void fetch_sums(const float* y, int64_t y_stride, int64_t rows, int64_t columns, float* sums) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t c = 0; c < columns; c += 16)
+      _mm512_store_ps(sums + (row / 16 * 2 + c / 16) * 256 + row % 16 * 16,
+                      load_floats(y + row * y_stride + c, columns - c));
+}
+
+static void put_sums(const float* sums, int64_t rows, int64_t columns, float* y, int64_t y_stride) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t c = 0; c < columns; c += 16)
+      store_floats(y + row * y_stride + c, _mm512_load_ps(sums + (row / 16 * 2 + c / 16) * 256 + row % 16 * 16),
+                   columns - c);
+}
+
+// Which lines of the next features' weights each product asks for.
+class Ahead {
+ public:
+  // The weights of 32 features from `column` on, for `depth` of k from k_begin, spread over `products` products.
+  Ahead(const MatmulTask& task, int64_t column, int64_t k_begin, int64_t depth, int64_t products) {
+    if (task.panel_columns == 0 || column + 32 > task.n) return;
+    int64_t tiles = (depth + 31) / 32;
+    first_ = packed_strip(task, column, k_begin).tiles;
+    second_ = task.panel_columns == 16 ? packed_strip(task, column + 16, k_begin).tiles : first_ + tiles * kTileBytes;
+    half_ = (products + 1) / 2;
+    bytes_ = (tiles * kTileBytes / half_ + 63) / 64 * 64;
+  }
+  void place(int64_t product, PairProduct& p) const {
+    p.ahead_lines = first_ ? (bytes_ / 64 + p.steps - 1) / p.steps : 0;
+    p.ahead = first_ ? (product < half_ ? first_ + product * bytes_ : second_ + (product - half_) * bytes_) : nullptr;
+  }
+
+ private:
+  const char *first_ = nullptr, *second_ = nullptr;
+  int64_t half_ = 1, bytes_ = 0;
+};
+
+// 32 features of the range's rows, for the k blocks in [k_begin, k_end).
+static void multiply_pair_columns(const MatmulTask& task, const MatmulRange& range, int64_t column, int64_t k_begin,
+                                  int64_t k_end, char* panel, float* sums) {
+  int64_t tiles = range.tile_end - range.tile_begin;
+  int64_t columns = range.column_end - column < 32 ? range.column_end - column : 32;
+  auto rows_of = [&](int64_t tile) { return task.rows - tile * 32 < 32 ? task.rows - tile * 32 : 32; };
+  auto y_of = [&](int64_t tile) { return task.y + tile * 32 * task.n + column; };
+  if (k_begin > 0)
+    for (int64_t i = 0; i < tiles; ++i)
+      fetch_sums(y_of(range.tile_begin + i), task.n, rows_of(range.tile_begin + i), columns, sums + i * kSumFloats);
+  int64_t blocks = (k_end - k_begin + task.k_block - 1) / task.k_block, product = 0;
+  Ahead ahead(task, column + 32, k_begin, k_end - k_begin, blocks * tiles);
+  for (int64_t k = k_begin; k < k_end; k += task.k_block) {
+    PairStrip strips[2];
+    find_strips(task, column, k, panel, strips);
+    PairProduct p{.w0 = strips[0], .w1 = strips[1], .steps = (block_depth(task, k) + 31) / 32, .fresh = k == 0};
+    for (int64_t i = 0; i < tiles; ++i, ++product) {
+      p.x0 = packed_tile(task, k, range.tile_begin + i);
+      p.x1 = p.x0 + p.steps * kTileBytes;
+      p.sums = sums + i * kSumFloats;
+      ahead.place(product, p);
+      multiply_2x2(p);
+    }
+  }
+  for (int64_t i = 0; i < tiles; ++i) {
+    int64_t tile = range.tile_begin + i;
+    put_sums(sums + i * kSumFloats, rows_of(tile), columns, y_of(tile), task.n);
+    if (k_end == task.k) finish(task, tile * 32, tile * 32 + rows_of(tile), column, column + columns);
+  }
+}
+
+// Rows and k in cuts whose packed x stays in the L2 cache.
+static void multiply_pairs(const MatmulTask& task, const MatmulRange& range) {
+  constexpr int64_t kTiles = 8, kDepth = 2048;
+  alignas(64) char panel[kPanelFloats * sizeof(float)];
+  alignas(64) float sums[kTiles * kSumFloats] = {};
+  int64_t depth = kDepth / task.k_block * task.k_block;
+  if (depth == 0) depth = task.k_block;
+  for (int64_t first = range.tile_begin; first < range.tile_end; first += kTiles)
+    for (int64_t k = 0; k < task.k; k += depth)
+      for (int64_t column = range.column_begin; column < range.column_end; column += 32) {
+        MatmulRange cut = range;
+        cut.tile_begin = first;
+        cut.tile_end = first + kTiles < range.tile_end ? first + kTiles : range.tile_end;
+        multiply_pair_columns(task, cut, column, k, k + depth < task.k ? k + depth : task.k, panel, sums);
+      }
 }
 
 static void multiply_1x4(const TileProduct& p) {
@@ -185,33 +291,32 @@ static void multiply_1x4(const TileProduct& p) {
   INGOT_STORE_SUM(3, s3)
 }
 
-template <int kStrips>
 static void multiply_columns(const MatmulTask& task, const MatmulRange& range, int64_t column, int64_t k_begin,
                              char* panel) {
-  PairStrip strips[kStrips];
-  find_strips(task, column, k_begin, panel, strips);
-  int64_t kc = block_depth(task, k_begin), end = range.column_end;
-  TileProduct p{.steps = (kc + 31) / 32, .y_stride = task.n, .accumulate = k_begin > 0};
-  for (int i = 0; i < kStrips; ++i) p.strips[i] = strips[i];
-  p.columns = end - column < task.tile_columns ? end - column : task.tile_columns;
+  TileProduct p{.steps = (block_depth(task, k_begin) + 31) / 32, .y_stride = task.n, .accumulate = k_begin > 0};
+  find_strips(task, column, k_begin, panel, p.strips);
+  p.columns = range.column_end - column < 64 ? range.column_end - column : 64;
   for (int64_t tile = range.tile_begin; tile < range.tile_end; ++tile) {
-    int64_t first = tile * task.tile_rows;
+    int64_t first = tile * 16;
     p.x = packed_tile(task, k_begin, tile);
     p.y = task.y + first * task.n + column;
-    p.rows = task.rows - first < task.tile_rows ? task.rows - first : task.tile_rows;
+    p.rows = task.rows - first < 16 ? task.rows - first : 16;
     p.prefetch_bytes = tile == range.tile_begin && task.panel_columns > 0 ? task.prefetch_bytes : 0;
-    kStrips == 2 ? multiply_2x2(p) : multiply_1x4(p);
-    if (k_begin + kc == task.k) finish(task, first, first + p.rows, column, column + p.columns);
+    multiply_1x4(p);
+    if (k_begin + block_depth(task, k_begin) == task.k) finish(task, first, first + p.rows, column, column + p.columns);
   }
 }
 
-static void gemm(const MatmulTask& task, const MatmulRange& range) {
+static void multiply_quads(const MatmulTask& task, const MatmulRange& range) {
   alignas(64) char panel[kPanelFloats * sizeof(float)];
-  configure_tiles();
   for (int64_t k_begin = 0; k_begin < task.k; k_begin += task.k_block)
-    for (int64_t column = range.column_begin; column < range.column_end; column += task.tile_columns)
-      task.tile_columns == 32 ? multiply_columns<2>(task, range, column, k_begin, panel)
-                              : multiply_columns<4>(task, range, column, k_begin, panel);
+    for (int64_t column = range.column_begin; column < range.column_end; column += 64)
+      multiply_columns(task, range, column, k_begin, panel);
+}
+
+static void gemm(const MatmulTask& task, const MatmulRange& range) {
+  configure_tiles();
+  task.tile_columns == 32 ? multiply_pairs(task, range) : multiply_quads(task, range);
   _tile_release();
 }
 

@@ -314,21 +314,27 @@ static void gemm_tile(const GemmTile& t) {
     for (int i = 0; i < NV; ++i) acc[row][i] = V::zero();
   const float* x = t.x;
   const float* panel = t.panel;
-  for (int64_t k = 0; k < t.k; ++k, x += MR, panel += NV * kLanes) {
+  auto add = [&](int64_t k) INGOT_LAMBDA_INLINE {
     Reg w[NV];
 #pragma GCC unroll 4
-    for (int i = 0; i < NV; ++i) {
-      w[i] = V::load(panel + i * kLanes);
-      __builtin_prefetch(panel + (8 * NV + i) * kLanes);
-    }
-    __builtin_prefetch(x + 16 * MR);
+    for (int i = 0; i < NV; ++i) w[i] = V::load(panel + (k * NV + i) * kLanes);
 #pragma GCC unroll 16
     for (int row = 0; row < MR; ++row) {
-      Reg b = V::broadcast(x + row);
+      Reg b = V::broadcast(x + k * MR + row);
 #pragma GCC unroll 4
       for (int i = 0; i < NV; ++i) acc[row][i] = V::fma(w[i], b, acc[row][i]);
     }
+  };
+  constexpr int64_t kUnroll = V::kGemmUnroll, kLine = 16;  // floats of a cache line
+  int64_t k = 0;
+  for (; k + kUnroll <= t.k; k += kUnroll, x += kUnroll * MR, panel += kUnroll * NV * kLanes) {
+    // Both operands come from the second-level cache in the middle of other work: ask for them early, line by line.
+    for (int64_t i = 0; i < kUnroll * NV * kLanes; i += kLine) __builtin_prefetch(panel + 8 * NV * kLanes + i);
+    for (int64_t i = 0; i < kUnroll * MR; i += kLine) __builtin_prefetch(x + 16 * MR + i);
+#pragma GCC unroll 4
+    for (int64_t step = 0; step < kUnroll; ++step) add(step);
   }
+  for (; k < t.k; ++k, x += MR, panel += NV * kLanes) add(0);
 #pragma GCC unroll 16
   for (int row = 0; row < MR; ++row)
 #pragma GCC unroll 4

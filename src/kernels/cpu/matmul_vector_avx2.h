@@ -5,6 +5,7 @@ struct V {
   static constexpr int kAccumulators = 12;  // of one register tile
   // Strips that the streaming form works on at once. Memory answers four streams faster than one.
   static constexpr int stream_strips(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+  static constexpr int kGemmUnroll = 2;  // steps of k between prefetches
   static constexpr int kStreamRows = 5;
   static constexpr int kDotTileRows = 5;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int rows) { return rows <= 2 ? 4 : 2; }

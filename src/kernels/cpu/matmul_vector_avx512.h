@@ -5,6 +5,7 @@ struct V {
   static constexpr int kAccumulators = 28;  // of one register tile
   // Strips that the streaming form works on at once. Memory answers four streams faster than one.
   static constexpr int stream_strips(int rows) { return rows <= 4 ? 4 : 2; }
+  static constexpr int kGemmUnroll = 1;  // steps of k between prefetches
   static constexpr int kStreamRows = 8;
   static constexpr int kDotTileRows = 6;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int) { return 4; }

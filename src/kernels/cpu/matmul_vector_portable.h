@@ -6,6 +6,7 @@ struct V {
   static constexpr int kAccumulators = 12;  // of one register tile
   // Strips that the streaming form works on at once.
   static constexpr int stream_strips(int rows) { return rows == 1 ? 2 : 1; }
+  static constexpr int kGemmUnroll = 1;  // steps of k between prefetches
   static constexpr int kStreamRows = 3;
   static constexpr int kDotTileRows = 4;  // rows of x, and features for so many, of the row-major streaming form
   static constexpr int dot_columns(int rows) { return rows <= 2 ? 4 : 2; }
