@@ -25,6 +25,10 @@ OwnedDirectory::~OwnedDirectory() {
 Engine Engine::from_dir(const std::string& directory, const EngineOptions& options) {
   Engine engine;
   auto loaded = LoadedEngine::load(directory, {.verify_weights = options.verify});
+  for (const char* key : {"pretrained_config", "build_config"})
+    if (!loaded->config().is_object() || !loaded->config().find(key))
+      fail(ErrorCode::kIncompatible, "{}: there is no config.json with \"{}\" beside the engine; build it again",
+           directory, key);
   engine.impl_ = std::make_shared<Impl>(Impl{nullptr, std::move(loaded)});
   return engine;
 }

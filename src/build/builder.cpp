@@ -89,7 +89,9 @@ BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
   TimingCache timings;
   if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
   BuildReport report;
+  TimingCache before = timings;
   make_plan(model.impl().checkpoint, config, timings, report, progress);
+  keep_times(before, timings, config.timing_cache);
   return report;
 }
 

@@ -18,6 +18,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int64_t kReadBytes = int64_t{1} << 30;
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median(std::vector<double> values) {
@@ -46,7 +48,8 @@ class Bench {
       : engine_(std::move(engine)), options_(options), session_(engine_, session_options(options)) {
     ThreadPool& threads = session_.runner().context().threads();
     threads_ = threads.size();
-    meter_ = std::make_unique<CeilingMeter>(threads, cpu_features().level);
+    meter_ =
+        std::make_unique<CeilingMeter>(threads, cpu_features().level, kReadBytes, std::min(3, options.repetitions));
   }
 
   // Every repetition: ceiling, prefill, ceiling, a run of decode steps.

@@ -112,6 +112,10 @@ Json checkpoint_json(Checkpoint checkpoint, const InspectOptions& options) {
   json.set("hidden_size", facts.hidden_size);
   json.set("vocab_size", facts.vocab_size);
   json.set("max_positions", facts.max_positions);
+  BuildConfig config;
+  config.threads = 1;
+  Network network =
+      loaded_network(checkpoint, resolve(config, facts, checkpoint.config()));  // names a lone config's tensors
   int64_t parameters = 0, bytes = 0;
   Json tensors = Json::object();
   for (const std::string& name : checkpoint.names()) {
@@ -122,11 +126,7 @@ Json checkpoint_json(Checkpoint checkpoint, const InspectOptions& options) {
   }
   json.set("parameters", parameters);
   json.set("bytes", bytes);
-  if (options.graph) {
-    BuildConfig config;
-    config.threads = 1;
-    json.set("graph", print(loaded_network(checkpoint, resolve(config, facts, checkpoint.config()))));
-  }
+  if (options.graph) json.set("graph", print(network));
   if (options.layers || options.memory) json.set("tensors", tensors);
   return json;
 }

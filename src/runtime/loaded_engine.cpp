@@ -48,7 +48,11 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   engine->file_ = EngineFile::open(file, {.verify_weights = options.verify_weights, .threads = threads});
   if (folder && std::filesystem::exists(path / "config.json")) {
     Scope scope((path / "config.json").string());
-    engine->config_ = parse_json(read_text_file(path / "config.json"));
+    try {
+      engine->config_ = parse_json(read_text_file(path / "config.json"));
+    } catch (const Error& error) {
+      throw error.with_code(ErrorCode::kIncompatible);
+    }
   }
   Scope scope(file.string());
   engine->check_weights();

@@ -90,11 +90,11 @@ class Measurement {
   Measurement(const Target& target, const TuneOptions& options)
       : options_(options), threads_(target.threads), target_(target) {}
 
-  // Fills in the times of every candidate of `timings`: one turn on a small cut, then several for those left.
+  // Fills in the times of every candidate of `timings`: two turns on a small cut, then several for those left.
   void measure(ProblemTimings& timings) {
     std::vector<size_t> everyone(timings.candidates.size());
     std::iota(everyone.begin(), everyone.end(), size_t{0});
-    std::vector<Candidate> screened = take_turns(timings, everyone, kScreenPart, 1, kScreenTolerance);
+    std::vector<Candidate> screened = take_turns(timings, everyone, kScreenPart, 2, kScreenTolerance);
     std::vector<size_t> rest;
     for (const Candidate& candidate : screened)
       if (candidate.alive) rest.push_back(candidate.index);
@@ -115,7 +115,7 @@ class Measurement {
     for (int turn = 0; turn < turns; ++turn) {
       for (Candidate& candidate : candidates)
         if (candidate.alive) take_turn(candidate, cut, timings.candidates[candidate.index].compiled);
-      drop_stragglers(candidates, tolerance);
+      if (turn > 0) drop_stragglers(candidates, tolerance);  // one bad turn may be another process's doing
     }
     for (Candidate& candidate : candidates)
       timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
@@ -260,7 +260,7 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
     }
     auto offered = source->enumerate(problem, target);
     if (auto* refused = std::get_if<Unsupported>(&offered)) {
-      result.refusals.push_back(format("{}: {}", source->name(), refused->reason));
+      if (!refused->reason.empty()) result.refusals.push_back(format("{}: {}", source->name(), refused->reason));
       continue;
     }
     for (const std::string& config : std::get<std::vector<std::string>>(offered)) {

@@ -237,15 +237,12 @@ TEST(Build, RandomWeightsFromALoneConfigurationFollowTheSeed) {
   EXPECT_EQ(greedy_tokens(Engine::from_dir(directory / "a")).size(), 24u);
 }
 
-TEST(Build, AModelWithoutATokenizerBuildsVerifiesAndBenches) {
+TEST(Build, AModelWithoutATokenizerBuildsAndVerifies) {
   TemporaryDirectory directory;
   std::string engine = directory / "engine", model = toy_model("mistral-sliding");
   ASSERT_FALSE(std::filesystem::exists(model + "/tokenizer.json"));
   EXPECT_EQ(run_ingot({"build", model, "-O0", "--dtype", "float32", "-o", engine}).code, 0);
   EXPECT_EQ(run_ingot({"verify", engine, "--reference", model + "/golden.safetensors"}).code, 0);
-  ProgramRun bench =
-      run_ingot({"bench", engine, "--prompt-tokens", "8", "--new-tokens", "2", "--repetitions", "1", "-o", "json"});
-  EXPECT_EQ(result_of(bench).as_array().size(), 2u);
   ProgramRun run = run_ingot({"run", engine, "Hello"});
   EXPECT_EQ(run.code, 1);
   EXPECT_TRUE(contains(run.err, "tokenizer.json")) << run.err;
@@ -390,7 +387,9 @@ TEST(Estimate, IsQuickForALargeModelFromItsConfigurationAlone) {
     EXPECT_EQ(run.code, 3) << run.err;
     EXPECT_EQ(parse_json(run.out).at("parameters").as_int(), 405853388800);
   }
+#ifdef NDEBUG
   EXPECT_LT(seconds, 1);
+#endif
 }
 
 }  // namespace

@@ -24,27 +24,30 @@ struct ProgramRun {
 struct ProgramInput {
   std::string text;                      // on standard input
   std::vector<std::string> environment;  // NAME=value, beside the caller's
+  std::string output;                    // where standard output goes instead, for example /dev/full
   uint64_t largest_file = 0;             // bytes; what would exceed it is an error instead of a signal; 0: no limit
 };
 
 // A started program whose output goes to files.
-class Program {
+class StartedProgram {
  public:
-  explicit Program(const std::vector<std::string>& arguments, const ProgramInput& input = {}) {
+  explicit StartedProgram(const std::vector<std::string>& arguments, const ProgramInput& input = {}) {
     write_text_file(directory_ / "in", input.text);
+    for (const char* output : {"out", "err"}) write_text_file(directory_ / output, "");
     std::vector<std::string> words = {INGOT_BINARY};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    std::string files[3] = {directory_ / "in", directory_ / "out", directory_ / "err"};
+    std::string files[3] = {directory_ / "in", input.output.empty() ? directory_ / "out" : input.output,
+                            directory_ / "err"};
     std::string cache = "INGOT_CACHE_DIR=" + (directory_ / "cache");
     std::vector<std::string> variables = input.environment;
     variables.insert(variables.begin(), cache);
     child_ = fork();
     if (child_ == 0) start(files, variables, argv, input.largest_file);
   }
-  ~Program() {
+  ~StartedProgram() {
     if (child_ > 0 && !ended_) kill(child_, SIGKILL), wait();
   }
 
@@ -65,7 +68,7 @@ class Program {
  private:
   [[noreturn]] static void start(const std::string (&files)[3], std::vector<std::string>& variables,
                                  std::vector<char*>& argv, uint64_t largest_file) {
-    for (int i = 0; i < 3; ++i) dup2(open(files[i].c_str(), i == 0 ? O_RDONLY : O_WRONLY | O_CREAT, 0600), i);
+    for (int i = 0; i < 3; ++i) dup2(open(files[i].c_str(), i == 0 ? O_RDONLY : O_WRONLY), i);
     for (std::string& variable : variables) putenv(variable.data());
     if (largest_file > 0) {
       ::signal(SIGXFSZ, SIG_IGN);
@@ -82,7 +85,7 @@ class Program {
 };
 
 inline ProgramRun run_ingot(const std::vector<std::string>& arguments, const ProgramInput& input = {}) {
-  return Program(arguments, input).wait();
+  return StartedProgram(arguments, input).wait();
 }
 
 }  // namespace ingot

@@ -44,6 +44,7 @@ void append_flags(const std::string& path, std::vector<std::string>& flags) {
   Scope scope(format("--config {}", path));
   Json json = parse_json(MappedFile(path).text());
   const Json* inner = json.find("builder_config");
+  if (!inner) inner = json.find("build_config");  // an engine's config.json
   for (const auto& [key, value] : (inner ? *inner : json).as_object()) {
     std::string name = "--" + key;
     std::replace(name.begin(), name.end(), '_', '-');

@@ -14,6 +14,7 @@ namespace ingot::cli {
 namespace {
 
 PretrainedModel open_model(const std::string& path, bool random_weights, uint64_t seed) {
+  if (!std::filesystem::exists(path)) fail(ErrorCode::kUsage, "{} does not exist", path);
   return random_weights ? PretrainedModel::from_config(path, seed) : PretrainedModel::from_pretrained(path);
 }
 

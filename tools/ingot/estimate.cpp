@@ -34,8 +34,8 @@ int run(const EstimateCommand& command) {
     json.set("advice", e.advice);
     print_line(json.dump(2));
   } else {
-    print_line(format("model     {} with {:.2f} B parameters, {} for {}", e.architecture,
-                      static_cast<double>(e.parameters) / 1e9, e.dtype, e.target));
+    print_line(format("model     {} with {:.1f} M parameters, {} for {}", e.architecture,
+                      static_cast<double>(e.parameters) / 1e6, e.dtype, e.target));
     print_line(format("weights   {}", bytes(e.weight_bytes)));
     print_line(format("KV cache  {} a token; {} for {} sequences of {}", bytes(e.kv_bytes_per_token),
                       bytes(e.kv_bytes_full), e.max_batch_size, e.max_seq_len));
@@ -43,7 +43,7 @@ int run(const EstimateCommand& command) {
     print_line(format("memory    {}: room for {} tokens of KV cache", bytes(e.memory_bytes), e.tokens_that_fit));
     print_line(format("decode    at most {:.1f} tokens/s for one sequence (reads measured at {:.1f} GB/s)",
                       e.decode_tokens_per_second, e.read_bytes_per_second / 1e9));
-    print_line(format("build     about {:.1f} s and tuning", e.build_seconds));
+    print_line(format("build     about {:.2f} s and tuning", e.build_seconds));
     if (!e.advice.empty()) print_line("does not fit: " + e.advice);
   }
   return e.fits ? 0 : static_cast<int>(ErrorCode::kDoesNotFit);

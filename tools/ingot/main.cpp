@@ -1,7 +1,9 @@
 // The command line: flags into the structs of verbs.h, errors into exit codes.
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 
 #include "arguments.h"
@@ -13,7 +15,10 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 ok, 1 run-time error, 2 usage, 3 does not fit, 4 incompatible engine or cache, 5 accuracy limit "
-    "missed, 6 unsupported model, 7 verification failed, 130 interrupted.";
+    "missed, 6 unsupported model, 7 verification failed, 130 interrupted.\n"
+    "Flags may be spelled with underscores (--max_batch_size), numbers with units (8k, 4GiB); --config FILE reads "
+    "flags "
+    "from a JSON object. Environment: INGOT_CACHE_DIR, INGOT_LOG (debug, info, error, off), INGOT_THREADS.";
 
 // An option whose number may be written 8k, 4GiB or 1M.
 template <class T>
@@ -56,10 +61,10 @@ void add_build_flags(CLI::App* app, BuildConfig& c) {
   add_number(app, "--max-input-len", c.max_input_len, "Tokens of a prompt (max-seq-len)");
   add_number(app, "--max-num-tokens", c.max_num_tokens,
              "Tokens of one step, prefill chunks and decodes together (1024)");
-  add_number(app, "--max-beam-width", c.max_beam_width, "Beams (1)");
+  add_number(app, "--max-beam-width", c.max_beam_width, "Beams; only 1 in this version");
   add_number(app, "--tokens-per-block", c.tokens_per_block, "Positions in a page of the KV cache (32)");
   app->add_flag("--gather-context-logits", c.gather_context_logits, "One step may give the logits of all its tokens");
-  add_text(app, "--kv-cache-type", c.kv_cache_type, "paged");
+  add_text(app, "--kv-cache-type", c.kv_cache_type, "Only paged; another value is reported and changed");
   add_switch(app, "--use-paged-context-fmha", c.use_paged_context_fmha, "Prompts read the paged KV cache (enable)");
   app->add_flag("--strongly-typed", c.strongly_typed, "Every value keeps its type (always so)");
   app->option_defaults()->group("Target");
@@ -72,7 +77,9 @@ void add_build_flags(CLI::App* app, BuildConfig& c) {
   add_text(app, "--timing-cache", c.timing_cache, "File with measured times, read and extended");
   app->add_flag("--frozen", c.frozen, "Fail when the timing cache lacks a time");
   add_text(app, "--tactic-sources", c.tactic_sources, "Use only +NAME, or leave out -NAME; comma separated");
-  app->add_option("--disable", c.disable, "Leave out these passes")->delimiter(',')->allow_extra_args(false);
+  app->add_option("--disable", c.disable, "Leave out these passes; comma separated, may be repeated")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app->add_flag("--strict", c.strict, "Fail instead of changing a setting");
   app->option_defaults()->group("Options");
 }
@@ -89,7 +96,8 @@ void add_sampling_flags(CLI::App* app, SamplingParams& s) {
   add_number(app, "--seed", s.seed, "The same seed gives the same tokens (0)");
   add_number(app, "-n,--max-tokens", s.max_tokens, "New tokens at most (128)");
   add_number(app, "--min-tokens", s.min_tokens, "New tokens at least (0)");
-  add_number(app, "--logprobs", s.logprobs, "Report log-probabilities of the N likeliest tokens (0)");
+  add_number(app, "--logprobs", s.logprobs,
+             "With --json, report the log-probability of every chosen token (N >= 0; none by default)");
   app->add_option("--stop", s.stop, "Stop before this text; may be repeated")->allow_extra_args(false);
   app->add_option("--stop-id", s.stop_ids, "Stop at this token id; may be repeated")->allow_extra_args(false);
   app->add_flag("--ignore-eos", s.ignore_eos, "Do not stop at the end-of-text token");
@@ -126,7 +134,10 @@ class CommandLine {
       return code == 0 ? 0 : 2;
     }
     set_verbosity(static_cast<int>(verbose_));
-    return action_();
+    int code = action_();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+      fail(ErrorCode::kRuntime, "cannot write to standard output: {}", std::strerror(errno));
+    return code;
   }
 
  private:
@@ -173,7 +184,7 @@ class CommandLine {
     app->add_option("engine", source.path, "Engine directory, or a model, which is built into the cache first")
         ->required();
     add_text(app, "--dtype", source.config.dtype, "For a model: float32, float16 or bfloat16");
-    add_text(app, "--target", source.config.target, "For a model: cpu, cpu:avx2, cpu:avx512, cpu:amx");
+    add_text(app, "--target", source.config.target, "For a model: cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx");
   }
 
   void run_verb() {

@@ -63,6 +63,9 @@ Json to_json(const BuildReport& report) {
   json.set("cache_hits", report.cache_hits);
   json.set("measured", report.measured);
   json.set("overrides", overrides);
+  Json remarks = Json::array();
+  for (const std::string& remark : report.remarks) remarks.push(remark);
+  json.set("remarks", remarks);
   return json;
 }
 

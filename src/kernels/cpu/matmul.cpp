@@ -33,11 +33,11 @@ int64_t panel_columns(std::string_view layout) {
   fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that cpu.matmul reads", layout);
 }
 
-// Threads take columns in pieces that are long enough to stream and short enough to share evenly.
+// Threads take columns in pieces that are long enough for four strips side by side and short enough to share evenly.
 int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads) {
-  constexpr int64_t kPieceBytes = 256 << 10;
+  constexpr int64_t kPieceBytes = 256 << 10, kPieceColumns = 4 * kStripColumns;
   int64_t unit = std::max<int64_t>(task.panel_columns, kStripColumns);
-  int64_t wanted = kPieceBytes / std::max<int64_t>(1, task.k * element_bytes);
+  int64_t wanted = std::max(kPieceColumns, kPieceBytes / std::max<int64_t>(1, task.k * element_bytes));
   int64_t fair = task.n / (4 * threads);
   return round_up(std::max<int64_t>(1, std::min(wanted, fair)), unit);
 }

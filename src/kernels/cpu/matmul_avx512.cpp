@@ -1,6 +1,3 @@
-// g++ 12 warns falsely about the undefined registers inside its own intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #include <stdint.h>
 

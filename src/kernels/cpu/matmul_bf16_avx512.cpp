@@ -1,8 +1,5 @@
 // Matrix multiplication with VDPBF16PS: x is rounded to bf16, products of pairs along k are summed in f32. It pays
-// where that instruction runs at full rate; on others it only saves the unpacking of weights. g++ 12 warns falsely
-// about the undefined registers inside its own intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+// where that instruction runs at full rate; on others it only saves the unpacking of weights.
 #include <immintrin.h>
 #include <stdint.h>
 

@@ -70,7 +70,7 @@ static void stream_tile(const StripStream& s) {
 #pragma GCC unroll 4
       for (int strip = 0; strip < NS; ++strip) {
         const typename W::T* p = w[strip] + set * s.step_stride;
-        __builtin_prefetch(reinterpret_cast<const char*>(p) + s.prefetch_bytes, 0, 2);
+        __builtin_prefetch(reinterpret_cast<const char*>(p) + s.prefetch_bytes, 0, 3);
         W::load_step(p, value[strip]);
       }
 #pragma GCC unroll 2
@@ -171,7 +171,7 @@ static void dot_tile(const DotStream& s) {
     for (Reg& r : row) r = V::zero();
   auto add = [&](int64_t k, bool whole) INGOT_LAMBDA_INLINE {
     Reg value[NR];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < NR; ++c) {
       const typename W::T* p = w + c * s.w_stride + k;
       value[c] = whole ? W::load(p) : load_some<W>(p, s.k - k);
@@ -180,16 +180,16 @@ static void dot_tile(const DotStream& s) {
     for (int row = 0; row < MR; ++row) {
       const float* p = s.x + row * s.x_stride + k;
       Reg x = whole ? V::load(p) : V::load_partial(p, s.k - k);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int c = 0; c < NR; ++c) acc[c][row] = V::fma(value[c], x, acc[c][row]);
     }
   };
   constexpr int64_t kLine = 64 / sizeof(typename W::T);
   int64_t k = 0;
   for (; k + kLine <= s.k; k += kLine) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < NR; ++c)
-      __builtin_prefetch(reinterpret_cast<const char*>(w + c * s.w_stride + k) + s.prefetch_bytes, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(w + c * s.w_stride + k) + s.prefetch_bytes, 0, 3);
 #pragma GCC unroll 8
     for (int64_t i = 0; i < kLine; i += kLanes) add(k + i, true);
   }
@@ -197,14 +197,15 @@ static void dot_tile(const DotStream& s) {
   if (k < s.k) add(k, false);
 #pragma GCC unroll 8
   for (int row = 0; row < MR; ++row)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < NR; ++c) s.y[row * s.y_stride + c * s.y_step] = V::sum(acc[c][row]);
 }
 
 using DotFunction = void (*)(const DotStream&);
 template <class W, bool Single, int MR = V::kDotTileRows>
 static DotFunction dot_function(int64_t rows) {
-  if (rows == MR) return dot_tile < W, Single ? 1 : V::dot_columns(MR), MR > ;
+  constexpr int kColumns = Single ? 1 : V::dot_columns(MR);
+  if (rows == MR) return dot_tile<W, kColumns, MR>;
   if constexpr (MR > 1) return dot_function<W, Single, MR - 1>(rows);
   return nullptr;
 }
@@ -234,7 +235,7 @@ static void stream_run(const MatmulTask& task, int64_t column, int64_t run, int6
 
 template <class W>
 static void stream_rows(const MatmulTask& task, int64_t begin, int64_t end) {
-  constexpr int64_t kRuns = 4;
+  constexpr int64_t kRuns = 8;
   int64_t run = (end - begin) / kRuns;
   for (int64_t i = 0; i < run; ++i) stream_run<W>(task, begin + i, run, kRuns);
   for (int64_t column = begin + run * kRuns; column < end; ++column) stream_run<W>(task, column, 0, 1);

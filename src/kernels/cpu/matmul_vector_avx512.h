@@ -8,7 +8,7 @@ struct V {
   static constexpr int kGemmUnroll = 1;  // steps of k between prefetches
   static constexpr int kStreamRows = 8;
   static constexpr int kDotTileRows = 6;  // rows of x, and features for so many, of the row-major streaming form
-  static constexpr int dot_columns(int) { return 4; }
+  static constexpr int dot_columns(int rows) { return rows == 1 ? 8 : 4; }
 
   static INGOT_INLINE Reg zero() { return _mm512_setzero_ps(); }
   static INGOT_INLINE Reg set(float a) { return _mm512_set1_ps(a); }

@@ -25,12 +25,12 @@ class AttentionSource final : public TacticSource {
   explicit AttentionSource(CpuLevel level) : level_(level), name_("cpu.attention_" + std::string(enum_name(level))) {}
 
   std::string_view name() const override { return name_; }
-  std::string_view version() const override { return "1"; }
+  std::string_view version() const override { return INGOT_SOURCE_HASH; }
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
     const Attention* op = problem.op.as<Attention>();
-    if (!op) return Unsupported{"solves only attention"};
+    if (!op) return Unsupported{};
     std::string reason = unless_level(target, level_);
     if (reason.empty()) reason = refusal(*op, problem);
     for (size_t state : {1, 2})

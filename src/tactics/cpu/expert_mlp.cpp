@@ -15,11 +15,11 @@ class ExpertMlpSource final : public TacticSource {
  public:
   ExpertMlpSource(CpuLevel level, std::string_view name) : level_(level), name_(name) {}
   std::string_view name() const override { return name_; }
-  std::string_view version() const override { return "1"; }
+  std::string_view version() const override { return INGOT_SOURCE_HASH; }
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
-    if (!problem.op.is<ExpertMlp>()) return Unsupported{"solves only expert_mlp"};
+    if (!problem.op.is<ExpertMlp>()) return Unsupported{};
     std::string reason = unless_level(target, level_);
     if (reason.empty()) reason = unless_f32(problem, {0, 2, 5});
     if (reason.empty()) reason = unless_stored_float(problem.inputs[3]);
@@ -39,8 +39,7 @@ class ExpertMlpSource final : public TacticSource {
     tactic.steps.push_back({name_, print_fields(parameters), all_arguments(problem)});
     tactic.input_layouts = {"", "", "", parameters.layout, parameters.layout};
     auto size = [&](size_t input, size_t axis) { return problem.inputs[input].shape[axis].constant(); };
-    tactic.scratch_bytes =
-        expert_mlp_scratch_bytes({size(0, 0), size(0, 1), size(1, 1), size(4, 0), size(4, 2)});
+    tactic.scratch_bytes = expert_mlp_scratch_bytes({size(0, 0), size(0, 1), size(1, 1), size(4, 0), size(4, 2)});
     return tactic;
   }
 

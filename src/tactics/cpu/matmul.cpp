@@ -58,6 +58,7 @@ class MatmulSource final : public TacticSource {
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
+    if (!problem.op.is<Matmul>()) return Unsupported{};
     if (auto reason = refusal(problem, target); !reason.empty()) return Unsupported{reason};
     int64_t rows = problem.inputs[0].shape[0].constant();
     bool few = outclassed(traits_, problem, target);
@@ -103,7 +104,6 @@ class MatmulSource final : public TacticSource {
 
  private:
   std::string refusal(const Problem& problem, const Target& target) const {
-    if (!problem.op.is<Matmul>()) return "is not a matmul";
     if (target.kind != "cpu") return "runs on the CPU";
     if (target.cpu_level < traits_.level) return format("needs {}", enum_name(traits_.level));
     if (traits_.needs_bf16 && !target.avx512_bf16) return "needs avx512_bf16";
@@ -129,14 +129,14 @@ constexpr Offer kPortableOffers[] = {
 constexpr SourceTraits kPortable = {"cpu.matmul_portable", CpuLevel::kPortable, false, kPortableOffers};
 
 constexpr Offer kAvx2Offers[] = {
-    {kStream, 0, 0, 0, 1024, 1, 24, 1, 10},    {kStream, 0, 0, 0, 4096, 1, 8, 0, 0},
+    {kStream, 0, 0, 0, 1024, 1, 24, 1, 10},    {kStream, 0, 0, 0, 512, 1, 8, 0, 0},
     {kGemm, 6, 16, 512, 0, 5, kAny, 11, kAny}, {kGemm, 6, 16, 256, 0, 32, kAny, 0, 0},
     {kGemm, 6, 16, 1024, 0, 64, kAny, 0, 0},
 };
 constexpr SourceTraits kAvx2 = {"cpu.matmul_avx2", CpuLevel::kAvx2, false, kAvx2Offers};
 
 constexpr Offer kAvx512Offers[] = {
-    {kStream, 0, 0, 0, 1024, 1, 32, 1, 14},     {kStream, 0, 0, 0, 4096, 1, 8, 0, 0},
+    {kStream, 0, 0, 0, 1024, 1, 32, 1, 14},     {kStream, 0, 0, 0, 512, 1, 8, 0, 0},
     {kGemm, 14, 32, 512, 0, 6, kAny, 15, kAny}, {kGemm, 9, 48, 512, 0, 32, kAny, 0, 0},
     {kGemm, 14, 32, 256, 0, 64, kAny, 0, 0},
 };

@@ -28,4 +28,6 @@ std::vector<int> all_arguments(const Problem& problem) {
   return arguments;
 }
 
+std::string_view op_source_version() { return INGOT_SOURCE_HASH; }
+
 }  // namespace ingot

@@ -41,6 +41,9 @@ std::string unless_level(const Target& target, CpuLevel level);
 // The numbers of all inputs and outputs in turn.
 std::vector<int> all_arguments(const Problem& problem);
 
+// Of the kernels behind all OpSources.
+std::string_view op_source_version();
+
 // `suffix` follows the op's name in the kernel's: "_avx2", or "" when there is one kernel for all levels.
 template <class Op>
 class OpSource final : public TacticSource {
@@ -49,12 +52,12 @@ class OpSource final : public TacticSource {
       : level_(level), name_("cpu." + std::string(Op::name) + std::string(suffix)) {}
 
   std::string_view name() const override { return name_; }
-  std::string_view version() const override { return "1"; }
+  std::string_view version() const override { return op_source_version(); }
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
     const Op* op = problem.op.template as<Op>();
-    if (!op) return Unsupported{"solves only " + std::string(Op::name)};
+    if (!op) return Unsupported{};
     std::string reason = unless_level(target, level_);
     if (reason.empty()) reason = refusal(*op, problem);
     if (!reason.empty()) return Unsupported{reason};

@@ -1,0 +1,539 @@
+// What is wrong with an input is said with the documented exit code, and nothing partial stays behind.
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "e2e/models.h"
+#include "e2e/run_ingot.h"
+#include "plan/engine_file.h"
+#include "plan/engine_format.h"
+#include "tune/timing_cache.h"
+
+namespace ingot {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// Everything in a directory, by name.
+std::vector<std::string> listing(const std::filesystem::path& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
+    names.push_back(std::filesystem::relative(entry.path(), directory).string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// --- checkpoints ----------------------------------------------------------------------------------------------------
+
+struct Safetensors {
+  Json header;
+  std::string data;
+
+  static Safetensors read(const std::string& path) {
+    std::string file = read_text_file(path);
+    uint64_t size = 0;
+    std::memcpy(&size, file.data(), sizeof size);
+    return {parse_json(file.substr(8, size)), file.substr(8 + size)};
+  }
+  static std::string around(const std::string& header, const std::string& data) {
+    uint64_t size = header.size();
+    std::string file(sizeof size, '\0');
+    std::memcpy(file.data(), &size, sizeof size);
+    return file + header + data;
+  }
+  std::string file() const { return around(header.dump(), data); }
+  Json& entry(const std::string& name) {
+    for (auto& [key, value] : header.as_object())
+      if (key == name) return value;
+    throw std::runtime_error("the toy model has no " + name);
+  }
+};
+
+Json pair(int64_t a, int64_t b) {
+  Json json = Json::array();
+  json.push(a);
+  json.push(b);
+  return json;
+}
+
+class BadCheckpoint : public testing::Test {
+ protected:
+  static constexpr const char* kName = "model.norm.weight";
+
+  // Builds and expects a refusal that says each of `parts` and leaves nothing.
+  void expect_refused(int code, const std::vector<std::string>& parts) {
+    std::vector<std::string> before = listing(directory_.path());
+    ProgramRun run = run_ingot({"build", model_, "-O0", "-o", directory_ / "engine"});
+    EXPECT_EQ(run.code, code) << run.err;
+    EXPECT_TRUE(run.err.starts_with("ingot: ")) << run.err;
+    for (const std::string& part : parts) EXPECT_TRUE(contains(run.err, part)) << part << " is not in: " << run.err;
+    EXPECT_EQ(listing(directory_.path()), before);
+  }
+  void write_weights(const std::string& bytes) { write_text_file(model_ + "/model.safetensors", bytes); }
+  void set_config(const std::string& key, Json value) {
+    Json config = parse_json(read_text_file(model_ + "/config.json"));
+    config.set(key, std::move(value));
+    write_text_file(model_ + "/config.json", config.dump(2));
+  }
+
+  TemporaryDirectory directory_;
+  std::string model_ = copy_of_model(toy_model("llama"), directory_);
+  Safetensors weights_ = Safetensors::read(model_ + "/model.safetensors");
+};
+
+TEST_F(BadCheckpoint, TheUndamagedOneBuilds) {
+  write_weights(weights_.file());
+  EXPECT_EQ(run_ingot({"build", model_, "-O0", "-o", directory_ / "engine"}).code, 0);
+}
+
+TEST_F(BadCheckpoint, TruncatedHeaderOrData) {
+  std::string whole = weights_.file();
+  write_weights(whole.substr(0, 5));
+  expect_refused(1, {"model.safetensors", "5 bytes, too few for a safetensors header"});
+  write_weights(whole.substr(0, 100));
+  expect_refused(1, {"model.safetensors", "only 92 follow; it may be truncated"});
+  write_weights(whole.substr(0, whole.size() - 10));
+  expect_refused(1, {"model.safetensors", "but the file holds only", "truncated"});
+  write_weights("");
+  expect_refused(1, {"model.safetensors"});
+}
+
+TEST_F(BadCheckpoint, OversizedHeaderOrData) {
+  std::string huge = weights_.file();
+  std::memset(huge.data() + 3, 0x7f, 5);
+  write_weights(huge);
+  expect_refused(1, {"model.safetensors", "more than the format allows"});
+  weights_.data += "more";
+  write_weights(weights_.file());
+  expect_refused(1, {"model.safetensors", "4 bytes after the last tensor belong to no tensor"});
+}
+
+TEST_F(BadCheckpoint, OverlappingTensors) {
+  Json& entry = weights_.entry(kName);
+  int64_t begin = entry.at("data_offsets").as_array()[0].as_int(),
+          end = entry.at("data_offsets").as_array()[1].as_int();
+  int64_t shift = begin > 0 ? -4 : 4;
+  entry.set("data_offsets", pair(begin + shift, end + shift));
+  write_weights(weights_.file());
+  expect_refused(1, {"model.safetensors", kName});
+}
+
+TEST_F(BadCheckpoint, LyingOffsetsShapesAndDtypes) {
+  struct Lie {
+    const char* key;
+    Json value;
+    std::vector<std::string> said;
+  };
+  std::vector<Lie> lies = {
+      {"data_offsets", pair(0, int64_t{1} << 62), {"ends at byte 4611686018427387904"}},
+      {"data_offsets", pair(-8, 4), {"impossible data_offsets [-8, 4]"}},
+      {"data_offsets", pair(8, 4), {"impossible data_offsets [8, 4]"}},
+      {"shape", pair(int64_t{1} << 40, int64_t{1} << 40), {"size overflows"}},
+      {"shape", pair(-1, -64), {"negative dimension -1"}},
+      {"shape", pair(3, 5), {"data_offsets", "needs"}},
+      {"shape", Json("wide"), {"found a string where an array is needed"}},
+      {"dtype", Json("F7"), {"\"F7\"", "must be one of"}},
+      {"dtype", Json(), {"found null where a string is needed"}},
+  };
+  for (const Lie& lie : lies) {
+    SCOPED_TRACE(lie.said[0]);
+    Safetensors damaged = weights_;
+    damaged.entry(kName).set(lie.key, lie.value);
+    write_weights(damaged.file());
+    std::vector<std::string> said = lie.said;
+    said.insert(said.end(), {"model.safetensors", kName});
+    expect_refused(1, said);
+  }
+  write_weights(Safetensors::around("{\"a\": [1, 2", "data"));
+  expect_refused(1, {"model.safetensors"});
+  write_weights(Safetensors::around(std::string(400, '['), "data"));
+  expect_refused(1, {"model.safetensors"});
+}
+
+TEST_F(BadCheckpoint, MissingTensorWrongShapeWrongDtype) {
+  Safetensors damaged = weights_;
+  int64_t elements = damaged.entry(kName).at("shape").as_array()[0].as_int();
+  damaged.entry(kName).set("shape", pair(2, elements / 2));
+  write_weights(damaged.file());
+  expect_refused(1, {kName, "but the configuration needs", "[" + std::to_string(elements) + "]"});
+
+  damaged = weights_;
+  std::string dtype = damaged.entry(kName).at("dtype").as_string();
+  if (dtype == "F32") {
+    damaged.entry(kName).set("dtype", "I32");
+  } else {
+    damaged.entry(kName).set("dtype", "I8");
+    damaged.entry(kName).set("shape", Json(Json::Array{Json(elements * 2)}));
+    set_config("hidden_size", elements);
+  }
+  write_weights(damaged.file());
+  expect_refused(1, {kName});
+
+  damaged = weights_;
+  for (auto& [key, value] : damaged.header.as_object())
+    if (key == kName) key = "model.norms.weight";
+  write_weights(damaged.file());
+  expect_refused(1, {"no tensor \"model.norm.weight\"", "the nearest name is \"model.norms.weight\""});
+
+  damaged = weights_;
+  Json extra = damaged.entry(kName);
+  int64_t end = static_cast<int64_t>(damaged.data.size());
+  int64_t bytes = extra.at("data_offsets").as_array()[1].as_int() - extra.at("data_offsets").as_array()[0].as_int();
+  extra.set("data_offsets", pair(end, end + bytes));
+  damaged.header.set("model.surprise.weight", extra);
+  damaged.data += std::string(static_cast<size_t>(bytes), '\0');
+  write_weights(damaged.file());
+  expect_refused(6, {"model.surprise.weight", "have no place in LlamaForCausalLM"});
+}
+
+TEST_F(BadCheckpoint, MissingFiles) {
+  std::filesystem::remove(model_ + "/model.safetensors");
+  expect_refused(1, {"has no weights", "model.safetensors"});
+  std::filesystem::remove(model_ + "/config.json");
+  expect_refused(1, {"has no config.json"});
+  model_ = directory_ / "nowhere";
+  expect_refused(1, {"nowhere is not a directory"});
+}
+
+TEST_F(BadCheckpoint, MissingOrMisleadingShards) {
+  std::filesystem::remove_all(model_);
+  model_ = copy_of_model(toy_model("qwen2"), directory_);
+  std::string index = read_text_file(model_ + "/model.safetensors.index.json");
+  std::filesystem::rename(model_ + "/model-00002-of-00003.safetensors", directory_ / "kept");
+  expect_refused(1, {"model-00002-of-00003.safetensors is missing", "is the download complete?"});
+  std::filesystem::rename(directory_ / "kept", model_ + "/model-00002-of-00003.safetensors");
+  std::string wrong = index;
+  wrong.replace(wrong.find("model-00001-of-00003"), 20, "model-00003-of-00003");
+  write_text_file(model_ + "/model.safetensors.index.json", wrong);
+  expect_refused(1, {"should be in model-00003-of-00003.safetensors, which does not hold it"});
+  wrong.replace(wrong.find("model-00003-of-00003"), 20, "../../../../etc/hosts");
+  write_text_file(model_ + "/model.safetensors.index.json", wrong);
+  expect_refused(1, {"which is no file name"});
+}
+
+TEST_F(BadCheckpoint, UnknownRopeTypeIsNamed) {
+  Json rope = Json::object();
+  rope.set("rope_type", "spiral");
+  rope.set("rope_theta", 10000.0);
+  set_config("rope_parameters", rope);
+  set_config("rope_scaling", rope);
+  expect_refused(6, {"spiral", "llama3"});
+}
+
+TEST_F(BadCheckpoint, ConfigurationsThatMakeNoSense) {
+  std::string good = read_text_file(model_ + "/config.json");
+  struct Nonsense {
+    const char* key;
+    Json value;
+  };
+  for (const Nonsense& nonsense : std::vector<Nonsense>{{"hidden_size", Json(int64_t{1} << 50)},
+                                                        {"num_hidden_layers", Json(-3)},
+                                                        {"num_hidden_layers", Json(int64_t{1} << 40)},
+                                                        {"num_attention_heads", Json(0)},
+                                                        {"vocab_size", Json("many")},
+                                                        {"rms_norm_eps", Json("small")}}) {
+    SCOPED_TRACE(nonsense.key);
+    write_text_file(model_ + "/config.json", good);
+    set_config(nonsense.key, nonsense.value);
+    expect_refused(1, {nonsense.key});
+  }
+  write_text_file(model_ + "/config.json", "{\"architectures\": [\"LlamaForCausalLM\"]");
+  expect_refused(1, {"config.json"});
+  write_text_file(model_ + "/config.json", "{}");
+  expect_refused(6, {"architectures"});
+}
+
+// --- engines --------------------------------------------------------------------------------------------------------
+
+class BadEngine : public testing::Test {
+ protected:
+  void SetUp() override {
+    build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("float32"), engine_);
+    bytes_ = read_text_file(file_);
+    std::memcpy(&preamble_, bytes_.data(), sizeof preamble_);
+  }
+
+  void expect_refused(const std::string& bytes, const std::string& said) {
+    write_text_file(file_, bytes);
+    try {
+      Engine::from_dir(engine_);
+      ADD_FAILURE() << "accepted, where this was expected: " << said;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIncompatible) << error.what();
+      EXPECT_TRUE(contains(error.what(), "rank0.engine")) << error.what();
+      EXPECT_TRUE(contains(error.what(), said)) << said << " is not in: " << error.what();
+    }
+  }
+  std::string with_flipped(size_t at) const {
+    std::string bytes = bytes_;
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
+    return bytes;
+  }
+  // With valid checksums around what is wrong.
+  std::string with_preamble(EnginePreamble preamble) const {
+    preamble.checksum = preamble_checksum(preamble);
+    std::string bytes = bytes_;
+    std::memcpy(bytes.data(), &preamble, sizeof preamble);
+    return bytes;
+  }
+  std::string with_header(const std::string& header) const {
+    EnginePreamble preamble = preamble_;
+    preamble.header_bytes = header.size();
+    preamble.header_checksum = hash64(header);
+    preamble.file_bytes = preamble.header_offset + header.size();
+    preamble.checksum = preamble_checksum(preamble);
+    std::string bytes = bytes_.substr(0, preamble.header_offset) + header;
+    std::memcpy(bytes.data(), &preamble, sizeof preamble);
+    return bytes;
+  }
+  Json header() const { return parse_json(bytes_.substr(preamble_.header_offset)); }
+
+  TemporaryDirectory directory_;
+  std::string engine_ = directory_ / "engine", file_ = engine_ + "/rank0.engine", bytes_;
+  EnginePreamble preamble_;
+};
+
+TEST_F(BadEngine, AFlippedBitInEveryByteOfThePreamble) {
+  for (size_t at = 0; at < sizeof(EnginePreamble); ++at) {
+    SCOPED_TRACE(at);
+    expect_refused(with_flipped(at), "preamble");
+  }
+}
+
+TEST_F(BadEngine, AFlippedBitInEverySectionAndBetweenThem) {
+  Json sections = header().at("sections");
+  size_t covered = sizeof(EnginePreamble);
+  for (const Json& section : sections.as_array()) {
+    std::string name = section.at("name").as_string();
+    auto offset = static_cast<size_t>(section.at("offset").as_int());
+    auto size = static_cast<size_t>(section.at("bytes").as_int());
+    SCOPED_TRACE(name);
+    if (offset > covered) expect_refused(with_flipped(covered + (offset - covered) / 2), "padding");
+    for (size_t part = 0; part < 8; ++part) expect_refused(with_flipped(offset + size * part / 8), "section " + name);
+    expect_refused(with_flipped(offset + size - 1), "section " + name);
+    covered = offset + size;
+  }
+  for (size_t at = preamble_.header_offset; at < bytes_.size(); at += 7) expect_refused(with_flipped(at), "header");
+}
+
+TEST_F(BadEngine, FieldsThatLieBehindValidChecksums) {
+  EnginePreamble lie = preamble_;
+  lie.version = 2;
+  expect_refused(with_preamble(lie),
+                 "the format version is 2; this build of ingot reads version 1: build the engine again");
+  lie = preamble_, lie.preamble_bytes = 128;
+  expect_refused(with_preamble(lie), "128 bytes");
+  lie = preamble_, lie.header_offset = UINT64_MAX - 4095;
+  expect_refused(with_preamble(lie), "header range");
+  lie = preamble_, lie.header_offset += 1;
+  expect_refused(with_preamble(lie), "header range");
+  lie = preamble_, lie.header_bytes = UINT64_MAX;
+  expect_refused(with_preamble(lie), "header range");
+  lie = preamble_, lie.header_checksum ^= 1;
+  expect_refused(with_preamble(lie), "header");
+  lie = preamble_, lie.file_bytes += 1;
+  expect_refused(with_preamble(lie), "truncated or extended");
+  lie = preamble_, lie.reserved = 7;
+  expect_refused(with_preamble(lie), "reserved field 7");
+}
+
+TEST_F(BadEngine, HeaderMembersThatLieBehindValidChecksums) {
+  for (const char* key : {"offset", "bytes", "block_bytes"})
+    for (size_t s = 0; s < 2; ++s)
+      for (int64_t value : {int64_t{-1}, int64_t{0}, int64_t{4097}, int64_t{1} << 62}) {
+        Json lie = header();
+        for (auto& [name, sections] : lie.as_object())
+          if (name == "sections") sections.as_array()[s].set(key, value);
+        expect_refused(with_header(lie.dump()), "section");
+      }
+  Json lie = header();
+  lie.set("content_hash", "0123456789abcdef");
+  expect_refused(with_header(lie.dump()), "content hash");
+  lie = header();
+  lie.set("surprise", 1);
+  expect_refused(with_header(lie.dump()), "header");
+  expect_refused(with_header("{}"), "header");
+  expect_refused(with_header("[1,"), "header");
+  expect_refused(with_header(std::string(10000, '[')), "header");
+}
+
+TEST_F(BadEngine, TruncatedExtendedEmptyOrAnotherFile) {
+  for (size_t size :
+       {size_t{0}, size_t{1}, size_t{63}, size_t{64}, size_t{4096}, bytes_.size() / 2, bytes_.size() - 1}) {
+    SCOPED_TRACE(size);
+    expect_refused(bytes_.substr(0, size), size < 64 ? "an engine has at least 64" : "truncated or extended");
+  }
+  expect_refused(bytes_ + "x", "truncated or extended");
+  expect_refused(std::string(8192, 'x'), "does not begin with INGOTENG");
+}
+
+TEST_F(BadEngine, TheProgramExitsWith4) {
+  std::string reference = toy_model("llama") + "/golden.safetensors";
+  write_text_file(file_, with_flipped(5000));
+  ProgramRun run = run_ingot({"verify", engine_, "--reference", reference});
+  EXPECT_EQ(run.code, 4);
+  EXPECT_TRUE(contains(run.err, "section weights: damaged")) << run.err;
+  EnginePreamble old = preamble_;
+  old.version = 0;
+  write_text_file(file_, with_preamble(old));
+  for (const char* verb : {"verify", "bench", "inspect", "run"}) {
+    std::vector<std::string> arguments = {verb, engine_};
+    if (arguments[0] == "verify") arguments.insert(arguments.end(), {"--reference", reference});
+    if (arguments[0] == "run") arguments.push_back("Hello");
+    run = run_ingot(arguments);
+    EXPECT_EQ(run.code, 4) << verb;
+    EXPECT_TRUE(contains(run.err, "format version is 0")) << run.err;
+  }
+}
+
+TEST_F(BadEngine, ADamagedConfigurationBesideIt) {
+  for (const char* text : {"", "{", "[]", "{}", "{\"build_config\": {}}", "{\"pretrained_config\": 3"}) {
+    SCOPED_TRACE(text);
+    write_text_file(engine_ + "/config.json", text);
+    ProgramRun run = run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/golden.safetensors"});
+    EXPECT_EQ(run.code, 4) << run.err;
+    EXPECT_TRUE(contains(run.err, "config.json")) << run.err;
+  }
+  std::filesystem::remove(engine_ + "/config.json");
+  EXPECT_EQ(run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/golden.safetensors"}).code, 4);
+}
+
+TEST_F(BadEngine, ReferencesThatDoNotFit) {
+  EXPECT_EQ(run_ingot({"verify", engine_, "--reference", directory_ / "nothing"}).code, 1);
+  ProgramRun run = run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/model.safetensors"});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "holds no tensor \"input_ids\"")) << run.err;
+}
+
+// --- timing caches --------------------------------------------------------------------------------------------------
+
+TEST(BadTimingCache, GarbageLinesAreReportedAndSkipped) {
+  TemporaryDirectory directory;
+  std::string times = directory / "times.txt";
+  std::vector<std::string> arguments = {"build", toy_model("llama"), "-O1", "--max-num-tokens",
+                                        "1",     "--max-batch-size", "1",   "--timing-cache",
+                                        times,   "--json",           "-o",  directory / "a"};
+  ProgramRun fills = run_ingot(arguments);
+  ASSERT_EQ(fills.code, 0) << fills.err;
+  std::string good = read_text_file(times);
+  std::string garbage =
+      "\x01\x02\xff\xfe\n| | | \na | b | c@1 | -3us\nfour | words | but@1 | no time\n" + good + "half a li";
+  write_text_file(times, garbage);
+  arguments.back() = directory / "b";
+  ProgramRun reads = run_ingot(arguments);
+  EXPECT_EQ(reads.code, 0) << reads.err;
+  for (const char* line : {"line 1:", "line 2:", "line 3:", "line 4:"})
+    EXPECT_TRUE(contains(reads.err, line)) << line << " is not in: " << reads.err;
+  EXPECT_TRUE(contains(reads.err, "skipped")) << reads.err;
+  EXPECT_EQ(parse_json(reads.out).at("measured").as_int(), 0) << "the good lines were read";
+  EXPECT_EQ(read_text_file(directory / "a/rank0.engine"), read_text_file(directory / "b/rank0.engine"));
+}
+
+// --- prompts --------------------------------------------------------------------------------------------------------
+
+TEST(BadPrompt, EmptyPromptsAndPromptsBeyondTheContext) {
+  TemporaryDirectory directory;
+  std::string engine = directory / "engine";
+  BuildConfig config = untuned("float32");
+  config.max_seq_len = 16;
+  config.max_input_len = 10;
+  build_engine_dir(PretrainedModel::from_pretrained(baker_7m()), config, engine);
+  EXPECT_EQ(run_ingot({"run", engine, ""}).code, 2);
+  ProgramRun run = run_ingot({"run", engine});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "the prompt is empty")) << run.err;
+  std::string words =
+      "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen";
+  run = run_ingot({"run", engine, words, "-n", "1"});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "max_input_len") && contains(run.err, "10")) << run.err;
+  run = run_ingot({"run", engine, "one two three", "-n", "20"});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "max_seq_len") && contains(run.err, "16")) << run.err;
+  run = run_ingot({"run", engine, "one two", "-n", "2", "--kv-cache-memory", "1k"});
+  EXPECT_EQ(run.code, 3) << run.err;
+  run = run_ingot({"run", directory / "nowhere", "one"});
+  EXPECT_EQ(run.code, 2) << run.err;
+}
+
+// --- writing --------------------------------------------------------------------------------------------------------
+
+class FailedWriting : public testing::Test {
+ protected:
+  // What a failed build over an engine, and beside one, must leave as it was.
+  void expect_untouched_by(const ProgramInput& input, const std::string& reason) {
+    build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("float32"), directory_ / "old");
+    std::string before = read_text_file(directory_ / "old/rank0.engine");
+    std::vector<std::string> names = listing(directory_.path());
+    for (const char* out : {"old", "new"}) {
+      ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / out}, input);
+      EXPECT_EQ(run.code, 1) << run.err;
+      EXPECT_TRUE(contains(run.err, reason)) << run.err;
+      EXPECT_TRUE(contains(run.err, "cannot write")) << run.err;
+      EXPECT_EQ(listing(directory_.path()), names);
+    }
+    EXPECT_TRUE(read_text_file(directory_ / "old/rank0.engine") == before);
+    EXPECT_NO_THROW(Engine::from_dir(directory_ / "old"));
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(FailedWriting, AFileThatMayNotGrow) { expect_untouched_by({.largest_file = 1 << 20}, "File too large"); }
+
+TEST_F(FailedWriting, AFullDisk) {
+  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=3m") != 0)
+    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
+  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
+  expect_untouched_by({}, "No space left on device");
+}
+
+TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
+  write_text_file(directory_ / "file", "mine");
+  for (const char* out : {"file", "file/engine"}) {
+    ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / out});
+    EXPECT_EQ(run.code, std::string(out) == "file" ? 2 : 1) << run.err;
+    EXPECT_TRUE(contains(run.err, "/file")) << run.err;
+  }
+  EXPECT_EQ(read_text_file(directory_ / "file"), "mine");
+  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{"file"});
+}
+
+TEST_F(FailedWriting, AnEndWhileWeightsAreWrittenLeavesNothing) {
+  bool writing = false;
+  auto stop = [&](std::string_view phase, double done) {
+    writing = writing || (phase == "write" && done > 0);
+    if (writing) throw Error(ErrorCode::kInterrupted, "enough");
+  };
+  PretrainedModel model = PretrainedModel::from_pretrained(baker_7m());
+  EXPECT_THROW(build_engine_dir(model, untuned("float32"), directory_ / "engine", stop), Error);
+  EXPECT_TRUE(writing);
+  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+}
+
+TEST_F(FailedWriting, AnInterruptedBuildLeavesNothingButItsTimes) {
+  for (int signal : {SIGINT, SIGTERM}) {
+    std::string times = directory_ / "times" + std::to_string(signal);
+    StartedProgram program(
+        {"build", baker_7m(), "-O5", "-o", directory_ / "engine", "--timing-cache", times, "--progress", "json"});
+    // Some problems in: not at the very beginning, not at the end.
+    for (int i = 0; i < 1000 && !contains(program.err_so_far(), "\"phase\":\"tune\",\"done\":1"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    program.signal(signal);
+    ProgramRun run = program.wait();
+    EXPECT_EQ(run.code, 130) << run.err;
+    EXPECT_TRUE(contains(run.err, "interrupted")) << run.err;
+    EXPECT_GT(TimingCache::load(times).size(), 0u);
+    std::filesystem::remove(times);
+    EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+  }
+}
+
+}  // namespace
+}  // namespace ingot

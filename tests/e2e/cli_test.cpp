@@ -1,0 +1,368 @@
+// The command line: its JSON forms, spellings, configuration files and help.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/json.h"
+#include "e2e/models.h"
+#include "e2e/run_ingot.h"
+#include "ingot/generate.h"
+
+namespace ingot {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::vector<std::string> keys(const Json& object) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object.as_object()) names.push_back(name);
+  return names;
+}
+
+Json json_of(const ProgramRun& run) {
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_TRUE(run.out.ends_with("\n"));
+  return run.code == 0 ? parse_json(run.out) : Json::object();
+}
+
+// An engine directory of baker-7m, of a toy model, and their models.
+class Cli : public testing::Test {
+ protected:
+  static std::string baker() { return baker_engine().directory(); }
+  static std::string toy() {
+    static const Engine engine = quick_engine(toy_model("llama"));
+    return engine.directory();
+  }
+  static std::string reference() { return toy_model("llama") + "/golden.safetensors"; }
+
+  Json build_json(std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"build", toy_model("llama"), "-O0", "--json"});
+    if (std::find(flags.begin(), flags.end(), "-o") == flags.end())
+      flags.insert(flags.end(), {"-o", directory_ / "engine"});
+    return json_of(run_ingot(flags));
+  }
+  Json build_config() const { return parse_json(read_text_file(directory_ / "engine/config.json")).at("build_config"); }
+
+  TemporaryDirectory directory_;
+};
+
+using Keys = std::vector<std::string>;
+
+// --- JSON forms -----------------------------------------------------------------------------------------------------
+
+TEST_F(Cli, BuildReports) {
+  Json json = build_json({});
+  EXPECT_EQ(keys(json), (Keys{"engine_dir", "seconds", "peak_host_bytes", "engine_bytes", "content_hash", "problems",
+                              "cache_hits", "measured", "overrides", "remarks"}));
+  EXPECT_EQ(json.at("engine_dir").as_string(), directory_ / "engine");
+  EXPECT_EQ(json.at("engine_bytes").as_int(),
+            static_cast<int64_t>(std::filesystem::file_size(directory_ / "engine/rank0.engine")));
+  EXPECT_EQ(json.at("content_hash").as_string(), Engine::from_dir(directory_ / "engine").content_hash());
+  for (const auto& [phase, seconds] : json.at("seconds").as_object()) EXPECT_GE(seconds.as_double(), 0) << phase;
+  Json config = parse_json(read_text_file(directory_ / "engine/config.json"));
+  EXPECT_EQ(keys(config), (Keys{"version", "pretrained_config", "build_config"}));
+}
+
+TEST_F(Cli, VerifyReports) {
+  Json json = json_of(run_ingot({"verify", toy(), "--reference", reference(), "--json"}));
+  EXPECT_EQ(keys(json), (Keys{"relative_error", "max_abs_error", "top1_agreement", "greedy_match_tokens",
+                              "greedy_tokens", "passed"}));
+  EXPECT_TRUE(json.at("passed").as_bool());
+  EXPECT_EQ(json.at("top1_agreement").as_double(), 1);
+  EXPECT_EQ(json.at("greedy_match_tokens"), json.at("greedy_tokens"));
+  ProgramRun strict = run_ingot({"verify", toy(), "--reference", reference(), "--json", "--tolerance", "1e-12"});
+  EXPECT_EQ(strict.code, 7);
+  EXPECT_FALSE(parse_json(strict.out).at("passed").as_bool());
+}
+
+TEST_F(Cli, VerifyBuildsAModelIntoTheCacheAndSaysSo) {
+  std::vector<std::string> arguments = {"verify",      toy_model("llama"), "--dtype", "float32",
+                                        "--reference", reference(),        "--json"};
+  ProgramInput input{.environment = {"INGOT_CACHE_DIR=" + (directory_ / "cache")}};
+  ProgramRun first = run_ingot(arguments, input), second = run_ingot(arguments, input);
+  EXPECT_TRUE(contains(first.err, "is a model: building it into " + (directory_ / "cache"))) << first.err;
+  EXPECT_EQ(json_of(first), json_of(second));
+  EXPECT_FALSE(contains(second.err, "building")) << second.err;
+}
+
+TEST_F(Cli, EvalPerplexityReports) {
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += "The old man looked at the fire and said nothing. ";
+  write_text_file(directory_ / "text", text);
+  Json json =
+      json_of(run_ingot({"eval", "perplexity", baker(), "--text", directory_ / "text", "--window", "64", "--json"}));
+  EXPECT_EQ(keys(json), (Keys{"perplexity", "tokens", "windows", "nll"}));
+  int64_t ids = static_cast<int64_t>(TextCodec::from_dir(baker()).encode(text, true).size());
+  EXPECT_EQ(json.at("windows").as_int(), (ids - 1) / 64);
+  EXPECT_EQ(json.at("tokens").as_int(), json.at("windows").as_int() * 64);
+}
+
+TEST_F(Cli, BenchReports) {
+  Json json = json_of(run_ingot({"bench", toy(), "--prompt-tokens", "8", "--new-tokens", "2", "--batch-size", "1,2",
+                                 "--repetitions", "1", "-o", "json"}));
+  ASSERT_EQ(json.as_array().size(), 4u) << "prefill and decode of one and of two sequences";
+  for (size_t i = 0; i < 4; ++i) {
+    const Json& row = json.as_array()[i];
+    EXPECT_EQ(keys(row), (Keys{"phase", "batch_size", "prompt_tokens", "new_tokens", "context", "dtype", "target",
+                               "threads", "ms_mean", "ms_stddev", "tokens_per_second", "bytes_per_step", "flops",
+                               "ceiling_name", "ceiling_bytes_per_second", "ceiling_flops", "ceiling_share"}));
+    EXPECT_EQ(row.at("phase").as_string(), i % 2 ? "decode" : "prefill");
+    EXPECT_EQ(row.at("batch_size").as_int(), i < 2 ? 1 : 2);
+    EXPECT_EQ(row.at("dtype").as_string(), "float32");
+    EXPECT_GT(row.at("ms_mean").as_double(), 0);
+    EXPECT_GT(row.at("ceiling_share").as_double(), 0);
+  }
+}
+
+TEST_F(Cli, RunReports) {
+  Json json = json_of(run_ingot({"run", baker(), "The old man", "-n", "8", "--ignore-eos", "--json"}));
+  EXPECT_EQ(keys(json), (Keys{"text", "ids", "prompt_tokens", "new_tokens", "finish_reason", "ms_first_token",
+                              "tokens_per_second"}));
+  EXPECT_EQ(json.at("new_tokens").as_int(), 8);
+  EXPECT_EQ(json.at("ids").as_array().size(), 8u);
+  EXPECT_EQ(json.at("finish_reason").as_string(), "length");
+  json = json_of(run_ingot({"run", baker(), "The old man", "-n", "3", "--logprobs", "0", "--json"}));
+  EXPECT_EQ(json.at("logprobs").as_array().size(), 3u);
+}
+
+TEST_F(Cli, TokenizeAndDetokenizeLines) {
+  std::string lines = "{\"text\": \"The old man\"}\n{\"text\": \"\"}\n{\"text\": \"a\\nb\\u00e9\"}";
+  ProgramRun run = run_ingot({"tokenize", baker(), "--json"}, {.text = lines});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 3);
+  EXPECT_FALSE(contains(run.out, "\r"));
+  Json first = parse_json(run.out.substr(0, run.out.find('\n')));
+  EXPECT_EQ(keys(first), (Keys{"ids", "ids_no_special"}));
+  EXPECT_EQ(first.at("ids").as_array().size(), first.at("ids_no_special").as_array().size() + 1);
+  std::string back = "{\"ids\": " + first.at("ids").dump() + "}\n{\"ids\": []}\n";
+  ProgramRun decoded = run_ingot({"detokenize", baker(), "--json"}, {.text = back});
+  EXPECT_EQ(decoded.out, "{\"text\":\"The old man\"}\n{\"text\":\"\"}\n");
+  ProgramRun wrong = run_ingot({"tokenize", baker(), "--json"}, {.text = lines + "\n{\"txt\": 1}\n"});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_TRUE(contains(wrong.err, "line 4") && contains(wrong.err, "\"text\"")) << wrong.err;
+  EXPECT_EQ(run_ingot({"detokenize", baker(), "--json"}, {.text = "{\"ids\": [-4]}\n"}).code, 2);
+}
+
+TEST_F(Cli, InspectEstimateAndDevicesReport) {
+  Json engine = json_of(run_ingot({"inspect", toy(), "--json", "--layers", "--tactics", "--memory"}));
+  EXPECT_EQ(engine.at("kind").as_string(), "engine");
+  for (const char* key : {"content_hash", "programs", "layers", "tactics", "memory"})
+    EXPECT_TRUE(engine.find(key)) << key;
+  Json checkpoint = json_of(run_ingot({"inspect", toy_model("llama"), "--json", "--graph"}));
+  EXPECT_EQ(checkpoint.at("kind").as_string(), "checkpoint");
+  EXPECT_TRUE(contains(checkpoint.at("graph").as_string(), "rms_norm(")) << checkpoint.at("graph").as_string();
+  EXPECT_EQ(json_of(run_ingot({"inspect", reference(), "--json"})).at("kind").as_string(), "safetensors");
+  Json devices = json_of(run_ingot({"devices", "--json"}));
+  EXPECT_EQ(keys(devices), (Keys{"cpu", "gpus", "libraries"}));
+  EXPECT_EQ(run_ingot({"devices"}).code, 0);
+  EXPECT_EQ(run_ingot({"inspect", toy(), "--tactics"}).code, 0);
+  EXPECT_EQ(run_ingot({"inspect", directory_ / "nothing"}).code, 2);
+}
+
+TEST_F(Cli, ResultsGoToStandardOutputAndLogsToStandardError) {
+  ProgramRun run = run_ingot(
+      {"-v", "build", toy_model("llama"), "-O0", "--json", "--progress", "plain", "-o", directory_ / "engine"});
+  EXPECT_NO_THROW(parse_json(run.out)) << run.out;
+  EXPECT_TRUE(contains(run.err, "write: done in")) << run.err;
+  EXPECT_TRUE(contains(run.err, "info: passes")) << run.err;
+  run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / "engine"});
+  EXPECT_EQ(run.err, "");
+}
+
+TEST_F(Cli, AnOutputThatCannotBeWrittenIsAnError) {
+  ProgramRun run = run_ingot({"inspect", toy(), "--json"}, {.output = "/dev/full"});
+  EXPECT_EQ(run.code, 1);
+  EXPECT_TRUE(contains(run.err, "cannot write to standard output: No space left on device")) << run.err;
+}
+
+// --- spellings ------------------------------------------------------------------------------------------------------
+
+TEST_F(Cli, UnderscoresAndUnitsAreAccepted) {
+  build_json({"--output_dir", directory_ / "engine", "--max_batch_size", "4", "--max_num_tokens=1k", "--max-seq-len",
+              "0.25k", "--kv_cache_type", "paged", "--use_paged_context_fmha", "enable", "-o", directory_ / "engine"});
+  EXPECT_EQ(build_config().at("max_batch_size").as_int(), 4);
+  EXPECT_EQ(build_config().at("max_num_tokens").as_int(), 1024);
+  EXPECT_EQ(build_config().at("max_seq_len").as_int(), 256);
+  Json estimate = json_of(run_ingot({"estimate", toy_model("llama"), "--memory", "4GiB", "--json"}));
+  EXPECT_EQ(estimate.at("memory_bytes").as_int(), int64_t{4} << 30);
+  EXPECT_EQ(
+      json_of(run_ingot({"estimate", toy_model("llama"), "--memory", "2GB", "--json"})).at("memory_bytes").as_int(),
+      2000000000);
+  for (const char* wrong : {"8q", "k", "-", "1.5", "9999999999999G"}) {
+    ProgramRun run = run_ingot({"estimate", toy_model("llama"), "--max-batch-size", wrong});
+    EXPECT_EQ(run.code, 2) << wrong;
+    EXPECT_TRUE(contains(run.err, "--max-batch-size")) << run.err;
+  }
+}
+
+TEST_F(Cli, OfFlagsGivenTwiceTheLastCounts) {
+  build_json({"--max-batch-size", "4", "--max-batch-size", "8"});
+  EXPECT_EQ(build_config().at("max_batch_size").as_int(), 8);
+  EXPECT_EQ(run_ingot({"run", baker(), "The", "-n", "1", "--temperature", "1", "--temperature", "0"}).code, 0);
+}
+
+TEST_F(Cli, AConfigurationFileGivesFlagsAndTheCommandLineWins) {
+  write_text_file(
+      directory_ / "flags.json",
+      "{\"max_batch_size\": 4, \"max-seq-len\": \"128\", \"max_num_tokens\": \"32\", \"dtype\": \"float32\", "
+      "\"disable\": [\"merge_qkv\", \"dead_code\"]}");
+  build_json({"--config", directory_ / "flags.json", "--max-seq-len", "64"});
+  Json config = build_config();
+  EXPECT_EQ(config.at("max_batch_size").as_int(), 4);
+  EXPECT_EQ(config.at("max_seq_len").as_int(), 64);
+  EXPECT_EQ(config.at("max_num_tokens").as_int(), 32);
+  EXPECT_EQ(config.at("dtype").as_string(), "float32");
+  EXPECT_EQ(config.at("disable").as_array().size(), 2u);
+}
+
+TEST_F(Cli, AConfigurationFileServesEveryVerb) {
+  write_text_file(directory_ / "run.json", "{\"max-tokens\": 9, \"temperature\": 0.5, \"json\": true}");
+  Json json = json_of(run_ingot({"--cpu-mask", "avx512", "run", baker(), "The old man",
+                                 "--config=" + (directory_ / "run.json"), "--max-tokens", "3"}));
+  EXPECT_EQ(json.at("new_tokens").as_int(), 3);
+  write_text_file(directory_ / "eval.json",
+                  "{\"window\": 4, \"text\": \"" + directory_ / "text" + "\", \"json\": true}");
+  write_text_file(directory_ / "text", "The old man looked at me.");
+  EXPECT_GT(
+      json_of(run_ingot({"eval", "perplexity", baker(), "--config", directory_ / "eval.json"})).at("windows").as_int(),
+      0);
+}
+
+TEST_F(Cli, ASavedConfigurationIsAConfigurationFile) {
+  BuildConfig config;
+  config.max_batch_size = 3;
+  config.opt_level = 0;
+  config.disable = {"merge_qkv"};
+  save_config(config, directory_ / "saved.json");
+  json_of(run_ingot(
+      {"build", toy_model("llama"), "--config", directory_ / "saved.json", "--json", "-o", directory_ / "engine"}));
+  EXPECT_EQ(build_config().at("max_batch_size").as_int(), 3);
+  EXPECT_EQ(build_config().at("disable").as_array().size(), 1u);
+  EXPECT_EQ(load_config(directory_ / "saved.json").max_batch_size, 3);
+}
+
+TEST_F(Cli, WrongConfigurationFilesAreRefused) {
+  write_text_file(directory_ / "flags.json", "{\"max_bach_size\": 4}");
+  ProgramRun run =
+      run_ingot({"build", toy_model("llama"), "--config", directory_ / "flags.json", "-o", directory_ / "e"});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "max-bach-size")) << run.err;
+  write_text_file(directory_ / "flags.json", "{\"max_batch_size\": ");
+  run = run_ingot({"build", toy_model("llama"), "--config", directory_ / "flags.json", "-o", directory_ / "e"});
+  EXPECT_NE(run.code, 0);
+  EXPECT_TRUE(contains(run.err, "flags.json")) << run.err;
+  EXPECT_NE(run_ingot({"build", toy_model("llama"), "--config", directory_ / "none", "-o", directory_ / "e"}).code, 0);
+}
+
+TEST_F(Cli, TheEnvironmentSetsThreadsAndLog) {
+  ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / "engine"},
+                             {.environment = {"INGOT_THREADS=1", "INGOT_LOG=info"}});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_TRUE(contains(run.err, "info: ")) << run.err;
+  EXPECT_EQ(build_config().at("threads").as_int(), 1);
+  EXPECT_EQ(run_ingot({"devices"}, {.environment = {"INGOT_THREADS=many"}}).code, 2);
+}
+
+// --- running --------------------------------------------------------------------------------------------------------
+
+TEST_F(Cli, RunReadsThePromptFromAPipeAndWritesTheText) {
+  ProgramRun piped = run_ingot({"run", baker(), "-n", "12"}, {.text = "The old man"});
+  ProgramRun given = run_ingot({"run", baker(), "The old man", "-n", "12"});
+  EXPECT_EQ(piped.code, 0) << piped.err;
+  EXPECT_EQ(piped.out, given.out);
+  EXPECT_EQ(piped.err, "");
+  Json json = json_of(run_ingot({"run", baker(), "The old man", "-n", "12", "--json"}));
+  EXPECT_EQ(piped.out, json.at("text").as_string() + "\n");
+}
+
+TEST_F(Cli, RunTakesStopStringsAnywhere) {
+  ProgramRun behind = run_ingot({"run", baker(), "The old man", "-n", "30", "--stop", "was", "--stop", "and"});
+  ProgramRun before = run_ingot({"run", "--stop", "was", "--stop", "and", baker(), "The old man", "-n", "30"});
+  EXPECT_EQ(before.code, 0) << before.err;
+  EXPECT_EQ(before.out, behind.out);
+  EXPECT_FALSE(contains(behind.out, "was") || contains(behind.out, "and")) << behind.out;
+}
+
+TEST_F(Cli, RunBuildsAModelFirst) {
+  ProgramRun run = run_ingot({"run", baker_7m(), "The old man", "-n", "2", "--threads", "1"},
+                             {.environment = {"INGOT_CACHE_DIR=" + (directory_ / "cache")}});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_TRUE(contains(run.err, "building it into")) << run.err;
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "cache/timings.txt"));
+}
+
+// --- help -----------------------------------------------------------------------------------------------------------
+
+TEST_F(Cli, EveryVerbHasHelpThatNamesItsFlags) {
+  struct Verb {
+    Keys words, flags;
+  };
+  const Verb verbs[] = {
+      {{"build"},
+       {"--output-dir",     "--target",       "--dtype",   "--max-batch-size", "--max-seq-len",    "--max-input-len",
+        "--max-num-tokens", "--timing-cache", "-O0",       "--frozen",         "--disable",        "--random-weights",
+        "--seed",           "--max-host-mem", "--dry-run", "--strict",         "--tactic-sources", "--threads",
+        "--json",           "--progress"}},
+      {{"estimate"}, {"--memory", "--max-batch-size", "--dtype", "--json"}},
+      {{"run"},
+       {"--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty",
+        "--frequency-penalty", "--seed", "--max-tokens", "--min-tokens", "--logprobs", "--stop", "--stop-id",
+        "--ignore-eos", "--kv-cache-memory", "--threads", "--json"}},
+      {{"bench"}, {"--prompt-tokens", "--new-tokens", "--batch-size", "--output", "--threads", "--repetitions"}},
+      {{"eval", "perplexity"}, {"--text", "--window", "--json"}},
+      {{"verify"}, {"--reference", "--tolerance", "--dtype", "--json"}},
+      {{"inspect"}, {"--layers", "--tactics", "--memory", "--graph", "--json"}},
+      {{"tokenize"}, {"--json"}},
+      {{"detokenize"}, {"--json"}},
+      {{"devices"}, {"--json"}},
+  };
+  ProgramRun all = run_ingot({"--help"});
+  EXPECT_EQ(all.code, 0);
+  for (const Verb& verb : verbs) {
+    SCOPED_TRACE(verb.words.back());
+    EXPECT_TRUE(contains(all.out, verb.words[0]));
+    Keys arguments = verb.words;
+    arguments.push_back("--help");
+    ProgramRun help = run_ingot(arguments);
+    EXPECT_EQ(help.code, 0);
+    EXPECT_EQ(help.err, "");
+    for (const std::string& flag : verb.flags) EXPECT_TRUE(contains(help.out, flag)) << flag;
+    EXPECT_TRUE(contains(help.out, "Exit codes")) << help.out;
+  }
+  EXPECT_EQ(run_ingot({"--version"}).code, 0);
+}
+
+TEST_F(Cli, WrongUsageExitsWith2AndSaysWhat) {
+  struct Wrong {
+    Keys arguments;
+    std::string said;
+  };
+  const Wrong wrongs[] = {
+      {{}, "subcommand"},
+      {{"biuld", "x"}, "there is no verb \"biuld\""},
+      {{"build"}, "model"},
+      {{"build", toy_model("llama"), "--banana"}, "--banana"},
+      {{"build", toy_model("llama")}, "-o ENGINE_DIR"},
+      {{"build", toy_model("llama"), "-o", "e", "-O9"}, "opt_level"},
+      {{"build", toy_model("llama"), "-o", "e", "--dtype", "float12"}, "float12"},
+      {{"build", toy_model("llama"), "-o", "e", "--max-batch-size", "0"}, "max_batch_size"},
+      {{"build", toy_model("llama"), "-o", "e", "-O0", "--progress", "fancy"}, "fancy"},
+      {{"build", toy_model("llama"), "-o", "e", "--tactic-sources", "cpu.slice"}, "begins with neither + nor -"},
+      {{"build", toy_model("llama"), "-o", "e", "--tactic-sources", "-cpu.slide"}, "the nearest is \"cpu.slice\""},
+      {{"run", baker(), "x", "--temperature", "-1"}, "temperature"},
+      {{"run", baker(), "x", "--temperature", "warm"}, "warm"},
+      {{"eval"}, "subcommand"},
+      {{"eval", "perplexity", baker()}, "--text"},
+      {{"verify", toy()}, "--reference"},
+      {{"--cpu-mask", "avx3", "devices"}, "avx3"},
+  };
+  for (const Wrong& wrong : wrongs) {
+    ProgramRun run = run_ingot(wrong.arguments);
+    EXPECT_EQ(run.code, 2) << wrong.said;
+    EXPECT_TRUE(contains(run.err, wrong.said)) << wrong.said << " is not in: " << run.err;
+    EXPECT_EQ(run.out, "") << wrong.said;
+  }
+}
+
+}  // namespace
+}  // namespace ingot
