@@ -344,7 +344,9 @@ Timings tune(const std::vector<Problem>& problems, const Target& target, TimingC
            target.device);
     } else {
       if (!measurement) measurement = std::make_unique<Measurement>(target, options);
+      Clock::time_point start = Clock::now();
       measurement->measure(one);
+      log_debug("{}: {} candidates in {:.1f} ms", key, one.candidates.size(), microseconds_since(start) / 1e3);
       for (const TimedTactic& timed : one.candidates)
         cache.add(target.device, key, timed.tactic, timed.source->version(), timed.timing);
       ++timings.measured;

@@ -198,7 +198,7 @@ TEST_F(BadCheckpoint, MissingFiles) {
   std::filesystem::remove(model_ + "/config.json");
   expect_refused(1, {"has no config.json"});
   model_ = directory_ / "nowhere";
-  expect_refused(1, {"nowhere is not a directory"});
+  expect_refused(2, {"nowhere does not exist"});
 }
 
 TEST_F(BadCheckpoint, MissingOrMisleadingShards) {

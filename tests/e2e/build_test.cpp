@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
 
 #include "base/json.h"
 #include "device/target.h"
@@ -104,18 +105,18 @@ TEST(Build, LevelZeroStoresNoWeightTwice) {
   EXPECT_LT(report.engine_bytes, 16 << 20) << "14 MiB of weights, whose embedding is also the head";
 }
 
-// The source that serves most matmul steps of the decode program.
+// The source that serves most matmul steps of the smallest program.
 std::string matmul_source(const std::string& engine) {
-  std::string source;
-  int64_t most = 0;
-  Json tactics = parse_json(inspect(engine, {.tactics = true}));
-  for (const Json& tactic : tactics.at("tactics").as_array()) {
-    std::string name = tactic.at("tactic").as_string();
-    if (!tactic.at("problem").as_string().starts_with("matmul f32[1,") || tactic.at("steps").as_int() <= most) continue;
-    most = tactic.at("steps").as_int();
-    source = name.substr(0, name.find_first_of(" @"));
+  std::map<std::string, int> counts;
+  Json found = parse_json(inspect(engine, {.layers = true}));
+  for (const Json& step : found.at("layers").as_array()) {
+    std::string tactic = step.at("tactic").as_string();
+    if (step.at("problem").as_string().starts_with("matmul ")) ++counts[tactic.substr(0, tactic.find_first_of(" @"))];
   }
-  return source;
+  std::string most;
+  for (const auto& [source, count] : counts)
+    if (most.empty() || count > counts[most]) most = source;
+  return most;
 }
 
 TEST(Build, LeavingOutTheWinnerChangesTheTacticAndNotTheTokens) {
