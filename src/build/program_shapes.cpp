@@ -10,6 +10,8 @@ namespace {
 // A context of this many positions stands for a decode's while measuring.
 constexpr int64_t kTypicalContext = 512;
 constexpr int64_t kLargestDecodeStep = 64;
+// Kernels work through longer steps in blocks of rows; measuring more tokens than this shows nothing new.
+constexpr int64_t kLargestMeasuredStep = 512;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -31,20 +33,21 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
   ProgramShape shape;
   bool decodes = tokens <= kLargestDecodeStep;
   int64_t sequences = decodes ? std::min(tokens, limits.max_batch_size) : 1;
+  int64_t measured = std::clamp(kLargestMeasuredStep, least, tokens);
   auto add = [&](std::string symbol, int64_t min, int64_t opt, int64_t max) {
     shape.dims.push_back({symbol, min, opt, max});
     shape.opt[symbol] = opt;
     shape.max[symbol] = max;
   };
-  add("tokens", least, tokens, tokens);
+  add("tokens", least, measured, tokens);
   add("sequences", 1, sequences, limits.max_batch_size);
   add("outputs", 0, sequences, std::min(tokens, limits.max_outputs));
   for (const CacheGroup& group : network.groups) {
-    int64_t context = std::min(limits.max_seq_len, decodes ? std::max(kTypicalContext, tokens) : tokens);
-    if (group.window) context = std::min(context, group.window + (decodes ? 1 : tokens));
+    int64_t context = std::min(limits.max_seq_len, decodes ? std::max(kTypicalContext, measured) : measured);
+    if (group.window) context = std::min(context, group.window + (decodes ? 1 : measured));
     int64_t pages = sequences * ceil_div(context, group.page_size);
     // However the chunks of a step with several tokens a sequence are cut, their pages are listed.
-    if (tokens > sequences) pages = std::max(pages, sequences + ceil_div(tokens, group.page_size));
+    if (measured > sequences) pages = std::max(pages, sequences + ceil_div(measured, group.page_size));
     int64_t most = limits.max_batch_size * (ceil_div(kept_positions(group, limits), group.page_size) + 1);
     add("pages." + group.name, 1, std::min(pages, most), most);
     add("pool_pages." + group.name, 1, std::min(pages, most), int64_t{1} << 30);

@@ -68,7 +68,7 @@ double Matmul::cut(Types& inputs, int64_t max_bytes, double max_flops) const {
   if (n == 0) return 1;
   double by_bytes = static_cast<double>(max_bytes) / (static_cast<double>(w.bytes()) / static_cast<double>(n));
   double by_flops = max_flops / (flops(inputs) / static_cast<double>(n));
-  int64_t kept = std::max<int64_t>(256, static_cast<int64_t>(std::min(by_bytes, by_flops)) / 64 * 64);
+  int64_t kept = std::max<int64_t>(128, static_cast<int64_t>(std::min(by_bytes, by_flops)) / 64 * 64);
   if (kept >= n) return 1;
   w.shape[0] = Dim(kept);
   if (bias) inputs[2].shape[0] = Dim(kept);

@@ -27,8 +27,9 @@ Argument make_argument(const TensorType& type, void* data) {
   return argument;
 }
 
-TacticRunner::TacticRunner(const Problem& problem, const CompiledTactic& tactic)
-    : scratch_(static_cast<size_t>(tactic.scratch_bytes)) {
+TacticRunner::TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch)
+    : own_scratch_(scratch ? 0 : static_cast<size_t>(tactic.scratch_bytes)),
+      scratch_(scratch ? scratch : own_scratch_.data()) {
   for (const CompiledStep& step : tactic.steps) {
     BoundStep bound;
     bound.kernel = make_kernel(step.kernel, step.parameters);
@@ -50,7 +51,7 @@ void TacticRunner::bind(int index, void* data) {
 }
 
 void TacticRunner::run(ThreadPool& threads) {
-  for (const BoundStep& step : steps_) step.kernel->run({step.arguments, scratch_.data(), &threads});
+  for (const BoundStep& step : steps_) step.kernel->run({step.arguments, scratch_, &threads});
 }
 
 int64_t stored_bytes(const Problem& problem, const CompiledTactic& tactic, size_t index) {

@@ -27,7 +27,8 @@ class AlignedBytes {
 
 class TacticRunner {
  public:
-  TacticRunner(const Problem& problem, const CompiledTactic& tactic);
+  // With `scratch`, at least tactic.scratch_bytes of it, that memory is used; runners that take turns may share it.
+  TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch = nullptr);
 
   // Points input or output `index` (inputs first) at the caller's memory, in the layout that the tactic asks for.
   void bind(int index, void* data);
@@ -40,7 +41,8 @@ class TacticRunner {
     std::vector<int> sources;
   };
   std::vector<BoundStep> steps_;
-  AlignedBytes scratch_;
+  AlignedBytes own_scratch_;
+  std::byte* scratch_;
 };
 
 // How a value of `type` looks to a kernel.

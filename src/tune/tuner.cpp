@@ -94,48 +94,67 @@ class Measurement {
   void measure(ProblemTimings& timings) {
     std::vector<size_t> everyone(timings.candidates.size());
     std::iota(everyone.begin(), everyone.end(), size_t{0});
-    std::vector<Candidate> screened = take_turns(timings, everyone, kScreenPart, 2, kScreenTolerance);
+    take_turns(timings, everyone, kScreenPart, 2, kScreenTolerance);
     std::vector<size_t> rest;
-    for (const Candidate& candidate : screened)
-      if (candidate.alive) rest.push_back(candidate.index);
+    for (size_t i = 0; i < timings.candidates.size(); ++i)
+      if (!timings.candidates[i].timing.dropped) rest.push_back(i);
     take_turns(timings, rest, 1, 1 + options_.effort, kTolerance);
     check_winners(timings);
   }
 
  private:
   static constexpr double kScreenTolerance = 1.8, kTolerance = 1.15;
+  static constexpr double kHopeless = 4;  // times the best of a candidate's layouts: not worth a second run
 
   // Measures the candidates `which` on `part` of a full cut and writes their times down.
-  std::vector<Candidate> take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns,
-                                    double tolerance) {
+  void take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns, double tolerance) {
     double factor = 1, flops = kCutFlopsPerThread[static_cast<size_t>(target_.cpu_level)] * target_.threads;
     Problem cut = cut_problem(timings.problem, static_cast<int64_t>(kCutBytes * part), flops * part, factor);
     Inputs inputs = make_inputs(cut, 1, kLargestFilled);
     std::vector<Candidate> candidates = prepare(timings, which, cut, inputs);
     for (int turn = 0; turn < turns; ++turn) {
-      for (Candidate& candidate : candidates)
-        if (candidate.alive) take_turn(candidate, cut, timings.candidates[candidate.index].compiled);
+      std::map<std::string, double> best;
+      for (Candidate& candidate : candidates) {
+        if (!candidate.alive) continue;
+        double& least = best.try_emplace(candidate.layouts, 1e300).first->second;
+        take_turn(candidate, cut, timings.candidates[candidate.index].compiled, least * kHopeless);
+        least = std::min(least, candidate.best);
+      }
       if (turn > 0) drop_stragglers(candidates, tolerance);  // one bad turn may be another process's doing
     }
     for (Candidate& candidate : candidates)
       timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
-    return candidates;
   }
 
   std::vector<Candidate> prepare(ProblemTimings& timings, const std::vector<size_t>& which, const Problem& cut,
                                  Inputs& inputs) {
-    outputs_.clear();
-    for (const TensorType& type : cut.outputs) outputs_.emplace_back(static_cast<size_t>(type.bytes()) + 64);
+    resize_outputs(cut);
     std::vector<Candidate> candidates;
+    std::vector<CompiledTactic> compiled;
     for (size_t c : which) {
       TimedTactic& timed = timings.candidates[c];
-      CompiledTactic compiled = timed.source->compile(cut, timed.tactic.config, target_);
-      Candidate candidate{c, std::make_unique<TacticRunner>(cut, compiled), layouts_text(compiled)};
-      for (size_t i = 0; i < cut.inputs.size(); ++i) candidate.runner->bind(static_cast<int>(i), inputs.data(i));
-      bind_outputs(*candidate.runner, cut, [&](size_t i) { return static_cast<void*>(inputs.data(i)); });
+      compiled.push_back(timed.source->compile(cut, timed.tactic.config, target_));
+      size_t scratch = static_cast<size_t>(compiled.back().scratch_bytes);
+      if (scratch > scratch_.size()) scratch_ = AlignedBytes(scratch);
+    }
+    for (size_t i = 0; i < which.size(); ++i) {
+      Candidate candidate{which[i], std::make_unique<TacticRunner>(cut, compiled[i], scratch_.data()),
+                          layouts_text(compiled[i])};
+      for (size_t input = 0; input < cut.inputs.size(); ++input)
+        candidate.runner->bind(static_cast<int>(input), inputs.data(input));
+      bind_outputs(*candidate.runner, cut, [&](size_t input) { return static_cast<void*>(inputs.data(input)); });
       candidates.push_back(std::move(candidate));
     }
     return candidates;
+  }
+
+  // Output buffers grow and stay: fresh memory would be paid for page by page in the first turn.
+  void resize_outputs(const Problem& problem) {
+    outputs_.resize(std::max(outputs_.size(), problem.outputs.size()));
+    for (size_t i = 0; i < problem.outputs.size(); ++i) {
+      size_t bytes = static_cast<size_t>(problem.outputs[i].bytes()) + 64;
+      if (outputs_[i].size() < bytes) outputs_[i] = AlignedBytes(bytes);
+    }
   }
 
   template <class F>
@@ -147,7 +166,8 @@ class Measurement {
     }
   }
 
-  void take_turn(Candidate& candidate, const Problem& cut, const CompiledTactic& full) {
+  // Repeats short work, unless it takes longer than `hopeless` microseconds.
+  void take_turn(Candidate& candidate, const Problem& cut, const CompiledTactic& full, double hopeless) {
     double total = 0;
     int repeats = 0;
     do {
@@ -158,7 +178,8 @@ class Measurement {
       candidate.best = std::min(candidate.best, taken);
       total += taken;
       ++repeats;
-    } while (candidate.best < kShortMicroseconds && (repeats < 3 || total < kTurnMicroseconds) && repeats < 64);
+    } while (candidate.best < kShortMicroseconds && candidate.best < hopeless &&
+             (repeats < 3 || total < kTurnMicroseconds) && repeats < 64);
   }
 
   // Points streamed inputs at memory that was not read lately. A state's output follows its input.
@@ -230,8 +251,7 @@ class Measurement {
       }
       runner.bind(static_cast<int>(i), data[i]);
     }
-    outputs_.clear();
-    for (const TensorType& type : small.outputs) outputs_.emplace_back(static_cast<size_t>(type.bytes()) + 64);
+    resize_outputs(small);
     bind_outputs(runner, small, [&](size_t i) { return data[i]; });
     runner.run(threads_);
     std::vector<const void*> outputs;
@@ -247,6 +267,7 @@ class Measurement {
   Target target_;
   ColdMemory cold_;
   std::vector<AlignedBytes> outputs_;
+  AlignedBytes scratch_{64};
 };
 
 ProblemTimings enumerate_candidates(const Problem& problem, const Target& target, const SourceFilter& filter) {

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Compares an engine with llama.cpp on the same shape: random weights, same threads, taking turns.
+
+Needs llama-cpp-python, numpy and gguf from PyPI. Writes GGUF files of the shape in F16 and BF16 once, then alternates
+`ingot bench` with llama.cpp in a process of its own, and prints the median of each and of the ratios round by round.
+
+    llama_cpp.py --config llama-3.2-1b.json --engine ENGINE_DIR --ingot build/release/ingot --work DIR [--threads 2]
+"""
+import argparse
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+
+def write_gguf(path, config, kind):
+    import gguf
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    size, vocab = config.get("head_dim") or hidden // heads, config["vocab_size"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(vocab)
+    writer.add_tokenizer_model("no_vocab")
+
+    block = rng.standard_normal(1 << 22, dtype=np.float32) * 0.02
+
+    def matrix(name, rows, columns):
+        flat = np.resize(block, rows * columns)
+        if kind == "f16":
+            writer.add_tensor(name, flat.astype(np.float16).reshape(rows, columns))
+        else:
+            bits = (flat.view(np.uint32) >> 16).astype(np.uint16).reshape(rows, columns)
+            writer.add_tensor(name, bits.view(np.uint8).reshape(rows, columns * 2),
+                              raw_dtype=gguf.GGMLQuantizationType.BF16)
+
+    matrix("token_embd.weight", vocab, hidden)
+    writer.add_tensor("output_norm.weight", np.ones(hidden, dtype=np.float32))
+    for i in range(layers):
+        writer.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(hidden, dtype=np.float32))
+        writer.add_tensor(f"blk.{i}.ffn_norm.weight", np.ones(hidden, dtype=np.float32))
+        matrix(f"blk.{i}.attn_q.weight", heads * size, hidden)
+        matrix(f"blk.{i}.attn_k.weight", kv_heads * size, hidden)
+        matrix(f"blk.{i}.attn_v.weight", kv_heads * size, hidden)
+        matrix(f"blk.{i}.attn_output.weight", hidden, heads * size)
+        matrix(f"blk.{i}.ffn_gate.weight", inner, hidden)
+        matrix(f"blk.{i}.ffn_up.weight", inner, hidden)
+        matrix(f"blk.{i}.ffn_down.weight", hidden, inner)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def peer(path, threads, prompt, answer):
+    """Runs in a process of its own: prints prefill and decode tokens per second."""
+    import llama_cpp as llama
+
+    llama.llama_log_set(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None), None)
+    llama.llama_backend_init()
+    model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+    params = llama.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = 2048, prompt, prompt
+    params.n_threads = params.n_threads_batch = threads
+    context = llama.llama_init_from_model(model, params)
+
+    def run(tokens):
+        array = (llama.llama_token * len(tokens))(*tokens)
+        start = time.perf_counter()
+        if llama.llama_decode(context, llama.llama_batch_get_one(array, len(tokens))) != 0:
+            raise RuntimeError("llama_decode failed")
+        llama.llama_get_logits_ith(context, -1)
+        return time.perf_counter() - start
+
+    run([1])
+    llama.llama_memory_clear(llama.llama_get_memory(context), True)
+    prefill = run([(i * 7919) % 32000 for i in range(prompt)])
+    steps = [run([i % 32000]) for i in range(answer)]
+    print(json.dumps({"prefill": prompt / prefill, "decode": 1 / statistics.median(steps)}))
+
+
+def ours(arguments):
+    text = subprocess.run(
+        [arguments.ingot, "bench", arguments.engine, "--prompt-tokens", str(arguments.prompt), "--new-tokens",
+         str(arguments.new), "--threads", str(arguments.threads), "--repetitions", "1", "-o", "json", "--progress", "none"],
+        check=True, capture_output=True, text=True).stdout
+    rows = {row["phase"]: row for row in json.loads(text)}
+    return {phase: rows[phase]["tokens_per_second"] for phase in ("prefill", "decode")}
+
+
+def theirs(arguments, path):
+    environment = dict(os.environ, OMP_WAIT_POLICY="passive")
+    text = subprocess.run(
+        [sys.executable, __file__, "--peer", path, "--threads", str(arguments.threads), "--prompt", str(arguments.prompt),
+         "--new", str(arguments.new)], check=True, capture_output=True, text=True, env=environment).stdout
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config")
+    parser.add_argument("--engine")
+    parser.add_argument("--ingot", default="build/release/ingot")
+    parser.add_argument("--work", default=".")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--new", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peer:
+        return peer(arguments.peer, arguments.threads, arguments.prompt, arguments.new)
+    config = json.load(open(arguments.config))
+    results = {"ingot": [], "f16": [], "bf16": []}
+    for kind in ("f16", "bf16"):
+        path = os.path.join(arguments.work, f"peer-{kind}.gguf")
+        if not os.path.exists(path):
+            write_gguf(path, config, kind)
+    for _ in range(arguments.rounds):
+        results["ingot"].append(ours(arguments))
+        for kind in ("f16", "bf16"):
+            results[kind].append(theirs(arguments, os.path.join(arguments.work, f"peer-{kind}.gguf")))
+    for phase in ("prefill", "decode"):
+        medians = {name: statistics.median(r[phase] for r in runs) for name, runs in results.items()}
+        better = max(("f16", "bf16"), key=lambda kind: medians[kind])
+        ratios = [a[phase] / b[phase] for a, b in zip(results["ingot"], results[better])]
+        print(f"{phase}: ingot {medians['ingot']:.1f}, llama.cpp f16 {medians['f16']:.1f}, bf16 {medians['bf16']:.1f} tokens/s; "
+              f"ratio to the better ({better}) {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
