@@ -5,6 +5,8 @@
 //   config.max_seq_len = 4096;
 //   ingot::BuildReport report = ingot::build_engine_dir(model, config, "path/to/engine");
 //
+// `Builder` is the same in steps, for several builds that share their measured times.
+//
 // Every function throws ingot::Error (ingot/error.h).
 #pragma once
 
@@ -12,9 +14,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ingot {
@@ -90,5 +94,73 @@ BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config);
 // JSON with "builder_config" that load_config reads back. Atomic and synced.
 void save_config(const BuildConfig& config, const std::string& path);
 BuildConfig load_config(const std::string& path);
+
+// What builds have measured, kept in memory. Handed on from BuilderConfig to BuilderConfig; one build uses it at a
+// time.
+class TimingCache;
+
+struct BuilderOptions {
+  // A file to start from, or the cache of another BuilderConfig, which both then share. A file that is missing or
+  // cannot be read is told on stderr, and a fresh cache takes its place. No file is written but by
+  // Builder::save_timing_cache.
+  std::variant<std::string, std::shared_ptr<TimingCache>> timing_cache = {};
+  int64_t tensor_parallel = 1;  // this version: 1
+  bool use_refit = false;       // this version: false, as the next two
+  bool int8 = false;
+  bool fp8 = false;
+  bool strongly_typed = true;                     // this version: true
+  std::optional<int> opt_level = {};              // empty: the one of `build`
+  std::map<std::string, std::string> extra = {};  // attributes of your own, kept and saved
+  BuildConfig build = {};                         // the limits; its `timing_cache` stays empty
+};
+
+// How a Builder builds: made by Builder::create_builder_config, immutable but for the times that builds add. Copies
+// share these times.
+class BuilderConfig {
+ public:
+  const std::string& precision() const { return build_.dtype; }
+  const BuildConfig& build_config() const { return build_; }
+  const std::map<std::string, std::string>& extra() const { return extra_; }
+  const std::shared_ptr<TimingCache>& timing_cache() const { return times_; }  // never null
+
+ private:
+  friend class Builder;
+  BuilderConfig() = default;
+  BuildConfig build_;
+  std::map<std::string, std::string> extra_;
+  std::shared_ptr<TimingCache> times_;
+};
+
+// The builder's network: a model's graph before any pass, in the checkpoint's precision and at the model's full length.
+// A build loads the model anew, in the precision and with the limits of its BuilderConfig. (ingot::Network is the graph
+// itself and not part of this interface.)
+class NetworkDefinition {
+ public:
+  std::string text() const;                           // the form of docs/ir.md
+  std::vector<std::string> named_parameters() const;  // the weights, in the order of their use
+
+ private:
+  friend class Builder;
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+// Builds in steps: a network, a configuration, an engine directory.
+class Builder {
+ public:
+  NetworkDefinition create_network(const PretrainedModel& model) const;
+  // `precision` is float32, float16 or bfloat16. What this version cannot do is refused here, with the reason.
+  BuilderConfig create_builder_config(const std::string& precision, const BuilderOptions& options = {}) const;
+  // As build_engine_dir. Times from before an Error are kept in config.timing_cache(), too.
+  BuildReport build_engine(const NetworkDefinition& network, const BuilderConfig& config, const std::string& directory,
+                           const ProgressCallback& progress = {}) const;
+
+  // The times that `config` started from and those of its builds, as docs/timing_cache.md. Atomic and synced.
+  static void save_timing_cache(const BuilderConfig& config, const std::string& path);
+  // {"builder_config": {"precision", …, the settings of BuildConfig, the attributes}, "plugin_config": {}}, which
+  // load_config reads back, with a fresh timing cache. Atomic and synced.
+  static void save_config(const BuilderConfig& config, const std::string& path);
+  static BuilderConfig load_config(const std::string& path);
+};
 
 }  // namespace ingot

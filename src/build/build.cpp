@@ -97,7 +97,7 @@ Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved)
   return json;
 }
 
-// A directory under a temporary name that is removed again unless it becomes `final`.
+// A directory under a temporary name that is removed again, with the parents made for it, unless it becomes `final`.
 class NewDirectory {
  public:
   explicit NewDirectory(const Path& final) : final_(final), path_(final) {
@@ -106,12 +106,16 @@ class NewDirectory {
     if (!path_.has_filename()) path_ = path_.parent_path(), final_ = path_;
     path_ += ".building" + std::to_string(getpid());
     std::error_code error;
+    for (Path parent = path_.parent_path(); !parent.empty() && !std::filesystem::exists(parent, error);
+         parent = parent.parent_path())
+      new_parents_.push_back(parent);
     std::filesystem::create_directories(path_, error);
-    if (error) fail(ErrorCode::kRuntime, "cannot create {}: {}", path_.string(), error.message());
+    if (!error) return;
+    remove();
+    fail(ErrorCode::kRuntime, "cannot create {}: {}", path_.string(), error.message());
   }
   ~NewDirectory() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+    if (!path_.empty()) remove();
   }
   const Path& path() const { return path_; }
 
@@ -134,7 +138,15 @@ class NewDirectory {
   }
 
  private:
+  void remove() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+    // Innermost first; one that somebody else uses by now is not empty and stays.
+    for (const Path& parent : new_parents_) std::filesystem::remove(parent, ignored);
+  }
+
   Path final_, path_;
+  std::vector<Path> new_parents_;
 };
 
 void check_host_memory(const BuildReport& report, const BuildConfig& config) {

@@ -52,7 +52,8 @@ class Bench {
         std::make_unique<CeilingMeter>(threads, cpu_features().level, kReadBytes, std::min(3, options.repetitions));
   }
 
-  // Every repetition: ceiling, prefill, ceiling, a run of decode steps.
+  // Every repetition: ceiling, prefill, ceilings, a run of decode steps, ceiling. A share is taken of the mean of the
+  // ceilings before and after.
   std::pair<BenchRow, BenchRow> measure(const Workload& work) {
     std::vector<double> prefill_seconds, prefill_shares, decode_seconds, decode_shares, peaks, reads;
     StepCost prefill{}, decode{};
@@ -65,11 +66,11 @@ class Bench {
           work, work.answer,
           [&](double seconds) {
             prefill_seconds.push_back(seconds);
-            peak = std::max(peak, meter_->measure_matmul());
+            peak = (peak + meter_->measure_matmul()) / 2;
             read = meter_->measure_read();
           },
           [&](double seconds) { steps.push_back(seconds); });
-      read = std::max(read, meter_->measure_read());
+      read = (read + meter_->measure_read()) / 2;
       const Plan& plan = engine_->plan();
       prefill = prefill_cost(plan, work);
       decode = step_cost(plan, program_for(plan, work.batch), work.batch, 1, work.prompt + work.answer / 2);

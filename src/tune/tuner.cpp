@@ -21,8 +21,8 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kColdBytes = size_t{384} << 20;
 // Measured problems are cut down to about these, so that one turn takes milliseconds and what does not shrink with the
 // output features (packing activations) stays a small part of it. The first screening uses a small part of them.
-constexpr int64_t kCutBytes = int64_t{24} << 20;
-constexpr double kCutFlopsPerThread[] = {0.2e9, 0.6e9, 1e9, 8e9};  // by CpuLevel
+constexpr int64_t kCutBytes = int64_t{12} << 20;
+constexpr double kCutFlopsPerThread[] = {0.1e9, 0.4e9, 0.6e9, 6e9};  // by CpuLevel
 constexpr double kScreenPart = 0.125;
 // Larger inputs than this are weights and caches, which come from cold memory.
 constexpr int64_t kLargestFilled = int64_t{8} << 20;
@@ -104,7 +104,7 @@ class Measurement {
 
  private:
   static constexpr double kScreenTolerance = 1.8, kTolerance = 1.15;
-  static constexpr double kHopeless = 4;  // times the best of a candidate's layouts: not worth a second run
+  static constexpr double kHopeless = 2.5;  // times the best of a candidate's layouts: not worth a second run
 
   // Measures the candidates `which` on `part` of a full cut and writes their times down.
   void take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns, double tolerance) {

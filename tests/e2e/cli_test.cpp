@@ -275,6 +275,23 @@ TEST_F(Cli, RunReadsThePromptFromAPipeAndWritesTheText) {
   EXPECT_EQ(piped.out, json.at("text").as_string() + "\n");
 }
 
+TEST_F(Cli, RunDropsOneLineEndOfAPipedPrompt) {
+  auto answer = [](std::vector<std::string> prompt, const std::string& piped) {
+    prompt.insert(prompt.begin(), {"run", baker(), "-n", "8", "--json"});
+    return json_of(run_ingot(prompt, {.text = piped}));
+  };
+  for (const char* prompt : {"The old man", "The old man\n", "The\nold man"}) {
+    Json piped = answer({}, std::string(prompt) + "\n"), given = answer({prompt}, "");
+    EXPECT_EQ(piped.at("prompt_tokens"), given.at("prompt_tokens")) << prompt;
+    EXPECT_EQ(piped.at("ids"), given.at("ids")) << prompt;
+  }
+  EXPECT_LT(answer({"The old man"}, "").at("prompt_tokens").as_int(),
+            answer({"The old man\n"}, "").at("prompt_tokens").as_int());
+  ProgramRun empty = run_ingot({"run", baker()}, {.text = "\n"});
+  EXPECT_EQ(empty.code, 2);
+  EXPECT_TRUE(contains(empty.err, "the prompt is empty")) << empty.err;
+}
+
 TEST_F(Cli, RunTakesStopStringsAnywhere) {
   ProgramRun behind = run_ingot({"run", baker(), "The old man", "-n", "30", "--stop", "was", "--stop", "and"});
   ProgramRun before = run_ingot({"run", "--stop", "was", "--stop", "and", baker(), "The old man", "-n", "30"});

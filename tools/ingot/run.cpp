@@ -12,8 +12,11 @@ namespace ingot::cli {
 
 namespace {
 
-std::string read_standard_input() {
-  return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+// Without the line end that echo and editors put last; any other belongs to the prompt.
+std::string prompt_of_standard_input() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 Json to_json(const Generation& g) {
@@ -37,7 +40,7 @@ Json to_json(const Generation& g) {
 }  // namespace
 
 int run(const RunCommand& command) {
-  std::string prompt = command.prompt_given ? command.prompt : read_standard_input();
+  std::string prompt = command.prompt_given ? command.prompt : prompt_of_standard_input();
   if (prompt.empty()) fail(ErrorCode::kUsage, "the prompt is empty; give one behind the engine or on standard input");
   Engine engine = open_engine(command.source, command.shared.progress);
   Session session(engine, command.session);

@@ -4,7 +4,7 @@
 Needs llama-cpp-python, numpy and gguf from PyPI. Writes GGUF files of the shape in F16 and BF16 once, then alternates
 `ingot bench` with llama.cpp in a process of its own, and prints the median of each and of the ratios round by round.
 
-    llama_cpp.py --config llama-3.2-1b.json --engine ENGINE_DIR --ingot build/release/ingot --work DIR [--threads 2]
+    compare_llama.py --config llama-3.2-1b.json --engine ENGINE_DIR --ingot build/release/ingot --work DIR [--threads 2]
 """
 import argparse
 import ctypes
@@ -70,7 +70,8 @@ def peer(path, threads, prompt, answer):
     """Runs in a process of its own: prints prefill and decode tokens per second."""
     import llama_cpp as llama
 
-    llama.llama_log_set(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None), None)
+    silent = llama.llama_log_callback(lambda *_: None)  # must outlive the library's use of it
+    llama.llama_log_set(silent, ctypes.c_void_p(0))
     llama.llama_backend_init()
     model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
     params = llama.llama_context_default_params()
