@@ -67,7 +67,8 @@ void profile(int argc, char** argv) {
   });
   for (int64_t r = 0; r <= repetitions; ++r) {
     TokenRequest request;
-    for (int64_t i = 0; i < prompt; ++i) request.ids.push_back(static_cast<int32_t>((i * 7919 + r) % session.vocab_size()));
+    for (int64_t i = 0; i < prompt; ++i)
+      request.ids.push_back(static_cast<int32_t>((i * 7919 + r) % session.vocab_size()));
     request.params.max_tokens = answer + 1;
     request.params.ignore_eos = true;
     session.submit(request);

@@ -53,8 +53,8 @@ class TacticSource {
   virtual std::string_view name() const = 0;
   // Changes whenever the code behind the tactics changes, so that old timings are not trusted.
   virtual std::string_view version() const = 0;
-  // The configurations to try, best guess first (what -O0 takes), or why there is none; without a reason when the source
-  // is for other ops.
+  // The configurations to try, best guess first (what -O0 takes), or why there is none; without a reason when the
+  // source is for other ops.
   virtual std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem&, const Target&) const = 0;
   // For a configuration that enumerate() offered for a problem of the same op, dtypes and weight shapes.
   virtual CompiledTactic compile(const Problem&, std::string_view config, const Target&) const = 0;

@@ -22,7 +22,7 @@ constexpr size_t kColdBytes = size_t{384} << 20;
 // Measured problems are cut down to about these, so that one turn takes milliseconds and what does not shrink with the
 // output features (packing activations) stays a small part of it. The first screening uses a small part of them.
 constexpr int64_t kCutBytes = int64_t{12} << 20;
-constexpr double kCutFlopsPerThread[] = {0.1e9, 0.4e9, 0.6e9, 6e9};  // by CpuLevel
+constexpr double kCutFlopsPerThread[] = {0.1e9, 0.25e9, 0.4e9, 4e9};  // by CpuLevel
 constexpr double kScreenPart = 0.125;
 // Larger inputs than this are weights and caches, which come from cold memory.
 constexpr int64_t kLargestFilled = int64_t{8} << 20;
@@ -98,13 +98,13 @@ class Measurement {
     std::vector<size_t> rest;
     for (size_t i = 0; i < timings.candidates.size(); ++i)
       if (!timings.candidates[i].timing.dropped) rest.push_back(i);
-    take_turns(timings, rest, 1, 1 + options_.effort, kTolerance);
+    take_turns(timings, rest, 1, std::max(2, options_.effort), kTolerance);
     check_winners(timings);
   }
 
  private:
-  static constexpr double kScreenTolerance = 1.8, kTolerance = 1.15;
-  static constexpr double kHopeless = 2.5;  // times the best of a candidate's layouts: not worth a second run
+  static constexpr double kScreenTolerance = 1.35, kTolerance = 1.15;
+  static constexpr double kHopeless = 2;  // times the best of a candidate's layouts: not worth a second run
 
   // Measures the candidates `which` on `part` of a full cut and writes their times down.
   void take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns, double tolerance) {

@@ -25,8 +25,9 @@ struct Sample {
   Colour colour = Colour::kRed;
   std::vector<int64_t> list;
   static constexpr auto fields() {
-    return std::tuple{field("on", &Sample::on),       field("count", &Sample::count), field("epsilon", &Sample::epsilon),
-                      field("text", &Sample::text),   field("colour", &Sample::colour), field("list", &Sample::list)};
+    return std::tuple{field("on", &Sample::on),           field("count", &Sample::count),
+                      field("epsilon", &Sample::epsilon), field("text", &Sample::text),
+                      field("colour", &Sample::colour),   field("list", &Sample::list)};
   }
 };
 
@@ -52,8 +53,9 @@ TEST(Fields, DefaultsPrintAsNothing) {
 
 TEST(Fields, TextAndJsonReadBackEqual) {
   Sample sample{true, -7, 1e-6f, "two words \"quoted\"", Colour::kBlue, {1, 2}};
-  EXPECT_EQ(print_fields(sample),
-            "{on = true, count = -7, epsilon = 1e-06, text = \"two words \\\"quoted\\\"\", colour = blue, list = [1, 2]}");
+  EXPECT_EQ(
+      print_fields(sample),
+      "{on = true, count = -7, epsilon = 1e-06, text = \"two words \\\"quoted\\\"\", colour = blue, list = [1, 2]}");
   EXPECT_TRUE(equal_fields(parse_sample(print_fields(sample)), sample));
   Sample from_json;
   value_from_json(parse_json(value_to_json(sample).dump()), from_json);

@@ -13,7 +13,8 @@ void expect_disjoint(const std::vector<Lifetime>& buffers, const MemoryPlan& pla
     EXPECT_LE(plan.offsets[a] + buffers[a].bytes, plan.arena_bytes);
     for (size_t b = 0; b < a; ++b) {
       bool together = buffers[a].first_step <= buffers[b].last_step && buffers[b].first_step <= buffers[a].last_step;
-      bool overlap = plan.offsets[a] < plan.offsets[b] + buffers[b].bytes && plan.offsets[b] < plan.offsets[a] + buffers[a].bytes;
+      bool overlap =
+          plan.offsets[a] < plan.offsets[b] + buffers[b].bytes && plan.offsets[b] < plan.offsets[a] + buffers[a].bytes;
       EXPECT_FALSE(together && overlap) << a << " and " << b;
     }
   }

@@ -31,9 +31,9 @@ struct Scratch {
       return offset;
     };
     starts = take(s.experts + 1);
-    places = take(pairs);                                   // [token, choice] -> pair
+    places = take(pairs);  // [token, choice] -> pair
     gathered = take(pairs * s.hidden);
-    packed = take(pairs * std::max(s.hidden, s.inner));     // x as the matmul code wants it
+    packed = take(pairs * std::max(s.hidden, s.inner));  // x as the matmul code wants it
     inner = take(pairs * 2 * s.inner);
     gated = take(pairs * s.inner);
     outputs = take(pairs * s.hidden);
@@ -49,7 +49,9 @@ WeightFormat weight_format(DType dtype) {
 class ExpertMlpKernel final : public Kernel {
  public:
   ExpertMlpKernel(const MatmulCode& code, CpuLevel level, std::string_view parameters)
-      : code_(code), functions_(vector_functions(level)), op_(parse_kernel_parameters<ExpertMlpParameters>(parameters)) {
+      : code_(code),
+        functions_(vector_functions(level)),
+        op_(parse_kernel_parameters<ExpertMlpParameters>(parameters)) {
     if (op_.layout == "panel_16") panel_columns_ = 16;
     if (op_.layout == "panel_32") panel_columns_ = 32;
     if (panel_columns_ == 0 && !op_.layout.empty())
@@ -124,9 +126,9 @@ class ExpertMlpKernel final : public Kernel {
                      int64_t k) const {
     const auto* starts = block.at<int32_t>(block.scratch.starts);
     int64_t first = starts[expert];
-    int64_t expert_bytes = panel_columns_ ? round_up(n, panel_columns_) / panel_columns_ *
-                                                panel_bytes(weights.dtype, panel_columns_, k)
-                                          : n * k * size_of(weights.dtype);
+    int64_t expert_bytes =
+        panel_columns_ ? round_up(n, panel_columns_) / panel_columns_ * panel_bytes(weights.dtype, panel_columns_, k)
+                       : n * k * size_of(weights.dtype);
     MatmulTask task;
     task.x = x + first * k;
     task.w = weights.as<const char>() + expert * expert_bytes;

@@ -1,5 +1,6 @@
 // The CPU kernels of ExpertMlp (ops/experts.h): tokens are grouped by expert, and every chosen expert runs its two
-// products over its group with the streaming code of the matmul kernels, so that each chosen weight is read once a step.
+// products over its group with the streaming code of the matmul kernels, so that each chosen weight is read once a
+// step.
 #pragma once
 
 #include <memory>
