@@ -5,8 +5,8 @@
 // Two by two, for many rows, is bound by the L2 cache, which gives a thread about one tile in the time of one product
 // while the loop needs one of x and one of weights. So weights of one k block and 32 features stay in the L1 cache
 // (32 KiB at k_block 512) while the row tiles of x, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB).
-// Between k blocks the sums of those rows wait in a buffer of the thread. The weights of the next features are
-// prefetched evenly over all of this, so that memory is read at its own pace.
+// Between k blocks the sums of those rows, for up to 512 features, wait in a buffer of the thread. The weights of the
+// next features are prefetched evenly over all of this, so that memory is read at its own pace.
 //
 // One by four keeps its sums in tile registers over a block of k; between blocks they wait in y. The tile registers
 // belong to the thread: each range configures them and gives them back.
@@ -178,19 +178,23 @@ static void multiply_2x2(const PairProduct& p) {
   INGOT_MEMORY_BARRIER;
 }
 
-// Between y and the sums of one row tile; parts of y that do not exist read as zeros and are not written.
-static void fetch_sums(const float* y, int64_t y_stride, int64_t rows, int64_t columns, float* sums) {
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t c = 0; c < columns; c += 16)
-      _mm512_store_ps(sums + (row / 16 * 2 + c / 16) * 256 + row % 16 * 16,
-                      load_floats(y + row * y_stride + c, columns - c));
-}
-
-static void put_sums(const float* sums, int64_t rows, int64_t columns, float* y, int64_t y_stride) {
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t c = 0; c < columns; c += 16)
-      store_floats(y + row * y_stride + c, _mm512_load_ps(sums + (row / 16 * 2 + c / 16) * 256 + row % 16 * 16),
-                   columns - c);
+// Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
+// the caches: y is larger than they are, and its rows are often so far apart that they evict each other.
+static void put_sums(const MatmulTask& task, const float* sums, int64_t row, int64_t rows, int64_t column,
+                     int64_t columns) {
+  float* y = task.y + row * task.n + column;
+  bool last = !task.bias && !task.residual && task.function == ActivationFunction::kNone;
+  bool stream = last && columns == 32 && task.n % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+  for (int64_t r = 0; r < rows; ++r, y += task.n) {
+    const float* line = sums + r / 16 * 512 + r % 16 * 16;
+    if (stream) {
+      _mm512_stream_ps(y, _mm512_load_ps(line));
+      _mm512_stream_ps(y + 16, _mm512_load_ps(line + 256));
+    } else {
+      for (int64_t c = 0; c < columns; c += 16) store_floats(y + c, _mm512_load_ps(line + c * 16), columns - c);
+    }
+  }
+  finish(task, row, row + rows, column, column + columns);
 }
 
 // Which lines of the next features' weights each product asks for.
@@ -215,16 +219,10 @@ class Ahead {
   int64_t half_ = 1, bytes_ = 0;
 };
 
-// 32 features of the range's rows, for the k blocks in [k_begin, k_end).
+// 32 features of the range's rows, for the k blocks in [k_begin, k_end). `sums` holds one block of sums per row tile.
 static void multiply_pair_columns(const MatmulTask& task, const MatmulRange& range, int64_t column, int64_t k_begin,
                                   int64_t k_end, char* panel, float* sums) {
   int64_t tiles = range.tile_end - range.tile_begin;
-  int64_t columns = range.column_end - column < 32 ? range.column_end - column : 32;
-  auto rows_of = [&](int64_t tile) { return task.rows - tile * 32 < 32 ? task.rows - tile * 32 : 32; };
-  auto y_of = [&](int64_t tile) { return task.y + tile * 32 * task.n + column; };
-  if (k_begin > 0)
-    for (int64_t i = 0; i < tiles; ++i)
-      fetch_sums(y_of(range.tile_begin + i), task.n, rows_of(range.tile_begin + i), columns, sums + i * kSumFloats);
   int64_t blocks = (k_end - k_begin + task.k_block - 1) / task.k_block, product = 0;
   Ahead ahead(task, column + 32, k_begin, k_end - k_begin, blocks * tiles);
   for (int64_t k = k_begin; k < k_end; k += task.k_block) {
@@ -239,28 +237,31 @@ static void multiply_pair_columns(const MatmulTask& task, const MatmulRange& ran
       multiply_2x2(p);
     }
   }
+  if (k_end < task.k) return;
+  int64_t columns = range.column_end - column < 32 ? range.column_end - column : 32;
   for (int64_t i = 0; i < tiles; ++i) {
-    int64_t tile = range.tile_begin + i;
-    put_sums(sums + i * kSumFloats, rows_of(tile), columns, y_of(tile), task.n);
-    if (k_end == task.k) finish(task, tile * 32, tile * 32 + rows_of(tile), column, column + columns);
+    int64_t row = (range.tile_begin + i) * 32, rows = task.rows - row < 32 ? task.rows - row : 32;
+    put_sums(task, sums + i * kSumFloats, row, rows, column, columns);
   }
 }
 
-// Rows and k in cuts whose packed x stays in the L2 cache.
+// Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
 static void multiply_pairs(const MatmulTask& task, const MatmulRange& range) {
-  constexpr int64_t kTiles = 8, kDepth = 2048;
+  constexpr int64_t kTiles = 8, kDepth = 2048, kColumns = 512;
   alignas(64) char panel[kPanelFloats * sizeof(float)];
-  alignas(64) float sums[kTiles * kSumFloats] = {};
+  alignas(64) float sums[kTiles * (kColumns / 32) * kSumFloats];  // 512 KiB of the thread's stack
   int64_t depth = kDepth / task.k_block * task.k_block;
   if (depth == 0) depth = task.k_block;
-  for (int64_t first = range.tile_begin; first < range.tile_end; first += kTiles)
-    for (int64_t k = 0; k < task.k; k += depth)
-      for (int64_t column = range.column_begin; column < range.column_end; column += 32) {
-        MatmulRange cut = range;
-        cut.tile_begin = first;
-        cut.tile_end = first + kTiles < range.tile_end ? first + kTiles : range.tile_end;
-        multiply_pair_columns(task, cut, column, k, k + depth < task.k ? k + depth : task.k, panel, sums);
-      }
+  for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles)
+    for (int64_t first = range.column_begin; first < range.column_end; first += kColumns) {
+      MatmulRange cut{first, first + kColumns < range.column_end ? first + kColumns : range.column_end, tile,
+                      tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end};
+      for (int64_t k = 0; k < task.k; k += depth)
+        for (int64_t column = cut.column_begin; column < cut.column_end; column += 32)
+          multiply_pair_columns(task, cut, column, k, k + depth < task.k ? k + depth : task.k, panel,
+                                sums + (column - first) / 32 * kTiles * kSumFloats);
+    }
+  _mm_sfence();
 }
 
 static void multiply_1x4(const TileProduct& p) {
