@@ -1,6 +1,7 @@
 #include "ir/text.h"
 
 #include <map>
+#include <set>
 
 namespace ingot {
 
@@ -230,6 +231,8 @@ class Parser {
 
   Value parse_leaf(const std::string& kind, const TensorType& type, Lexer& lexer) {
     std::string name = lexer.string();
+    if (!leaf_names_.insert(name).second)
+      lexer.fail(format("a name that no other input, weight or state has, not again {}", print_string_value(name)));
     if (kind == "input") return network_.add_input(std::move(name), type);
     if (kind == "state") return network_.add_state(std::move(name), type, parse_fields<StateFields>(lexer).group);
     std::string text = parse_fields<WeightFields>(lexer).recipe;
@@ -262,6 +265,7 @@ class Parser {
   }
 
   Network network_;
+  std::set<std::string> leaf_names_;
   std::map<std::string, Value, std::less<>> values_;
   size_t first_new_ = 0;
 };
