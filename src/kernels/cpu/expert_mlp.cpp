@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/matmul_task.h"
 #include "kernels/cpu/op_kernel.h"
 #include "kernels/cpu/pack.h"
@@ -41,21 +42,13 @@ struct Scratch {
   }
 };
 
-WeightFormat weight_format(DType dtype) {
-  if (dtype == DType::kBF16) return WeightFormat::kBF16;
-  return dtype == DType::kF16 ? WeightFormat::kF16 : WeightFormat::kF32;
-}
-
 class ExpertMlpKernel final : public Kernel {
  public:
   ExpertMlpKernel(const MatmulCode& code, CpuLevel level, std::string_view parameters)
       : code_(code),
         functions_(vector_functions(level)),
         op_(parse_kernel_parameters<ExpertMlpParameters>(parameters)) {
-    if (op_.layout == "panel_16") panel_columns_ = 16;
-    if (op_.layout == "panel_32") panel_columns_ = 32;
-    if (panel_columns_ == 0 && !op_.layout.empty())
-      fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that cpu.expert_mlp reads", op_.layout);
+    panel_columns_ = panel_columns(op_.layout);
   }
 
   void run(const Launch& launch) const override {

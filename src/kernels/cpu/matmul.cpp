@@ -21,18 +21,6 @@ static_assert(kMatmulUnpackedPairs == 2 * kPanelFloats);
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-WeightFormat weight_format(DType dtype) {
-  if (dtype == DType::kBF16) return WeightFormat::kBF16;
-  return dtype == DType::kF16 ? WeightFormat::kF16 : WeightFormat::kF32;
-}
-
-int64_t panel_columns(std::string_view layout) {
-  if (layout.empty()) return 0;
-  if (layout == "panel_16") return 16;
-  if (layout == "panel_32") return 32;
-  fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that cpu.matmul reads", layout);
-}
-
 // Threads take columns in pieces that are long enough for four strips side by side and short enough to share evenly.
 int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads) {
   constexpr int64_t kPieceBytes = 256 << 10, kPieceColumns = 4 * kStripColumns;
@@ -164,6 +152,18 @@ class MatmulKernel final : public Kernel {
 }  // namespace
 
 std::span<const std::string_view> enum_names(MatmulForm) { return kFormNames; }
+
+WeightFormat weight_format(DType dtype) {
+  if (dtype == DType::kBF16) return WeightFormat::kBF16;
+  return dtype == DType::kF16 ? WeightFormat::kF16 : WeightFormat::kF32;
+}
+
+int64_t panel_columns(std::string_view layout) {
+  if (layout.empty()) return 0;
+  if (layout == "panel_16") return 16;
+  if (layout == "panel_32") return 32;
+  fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that the matrix products read", layout);
+}
 
 int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k) {
   if (tiling.form == MatmulForm::kPairs)

@@ -41,6 +41,12 @@ constexpr int64_t kMatmulRowBlock = 512;
 // it.
 constexpr int64_t kMatmulUnpackedPairs = 49152;
 
+// What the code of an instruction set (matmul_task.h) is told of a weight: its numbers, and the columns of a panel of
+// its layout, 0 for row major. A layout that the matrix products do not read is an Error with kIncompatible.
+enum class WeightFormat;
+WeightFormat weight_format(DType dtype);
+int64_t panel_columns(std::string_view layout);
+
 // Enough for `rows` and every smaller number.
 int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k);
 
