@@ -28,6 +28,10 @@ void mask_cpu_features(CpuLevel level);
 
 struct Target {
   std::string kind = "cpu";  // "cpu" or "cuda"
+  // kind "cuda":
+  std::string cuda_arch;    // "sm_90a": what device code is compiled for
+  int multiprocessors = 0;  // of the device that timings are from; 0: not known (a build without measuring)
+  // kind "cpu":
   CpuLevel cpu_level = CpuLevel::kPortable;
   bool avx512_bf16 = false;
   int threads = 1;

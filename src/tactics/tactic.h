@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "device/target.h"
 #include "ops/op.h"
+#include "tactics/cuda/device_code.h"
 
 namespace ingot {
 
@@ -43,7 +44,8 @@ struct CompiledStep {
 struct CompiledTactic {
   std::vector<CompiledStep> steps;
   std::vector<std::string> input_layouts;  // one per input; "" is row major. Only weights may ask for another.
-  int64_t scratch_bytes = 0;               // enough for this problem and every smaller number of rows
+  int64_t scratch_bytes = 0;               // enough for this problem and every smaller number of rows; all steps share it
+  std::vector<DeviceModule> modules;       // the device code that the steps name
 };
 
 // Offers ways to solve problems; knows no graph. Implementations are stateless.
