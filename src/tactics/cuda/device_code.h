@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/thread_pool.h"
+
 namespace ingot {
 
 // One translation unit: a .cuh file of tactics/cuda ("rms_norm.cuh") behind #defines. Equal modules have equal names.
@@ -32,6 +34,9 @@ std::string why_no_compiler();
 // The cubin of a module. Throws an Error with the compiler's log when it does not compile (our mistake), and one with
 // ErrorCode::kIncompatible when there is no NVRTC. Safe to call from several threads; results are kept in memory.
 std::shared_ptr<const std::vector<std::byte>> compile_module(const DeviceModule& module);
+
+// Compiles modules side by side; the first failure is thrown.
+void compile_all(std::span<const DeviceModule> modules, ThreadPool& threads);
 
 // What the compiler said of a function of a cubin: registers, spilled bytes, shared memory; for tests and reports.
 std::string compiler_log(const DeviceModule& module);
