@@ -5,6 +5,7 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/expert_mlp.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
@@ -94,6 +95,8 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_rope_source<RopeKvWrite>(),
       cuda_rope_angles_source(),
       cuda_route_source(),
+      cuda_expert_mlp_rows_source(),
+      cuda_expert_mlp_tiles_source(),
   };
   return list;
 }

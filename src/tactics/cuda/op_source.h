@@ -15,9 +15,9 @@ namespace ingot {
 
 class CudaOpSource : public TacticSource {
  public:
-  // The source "cuda.<op>" of tactics whose device code is `file`.
-  CudaOpSource(std::string_view op, std::string_view file)
-      : op_(op), name_("cuda." + std::string(op)), file_(file), version_(device_code_version(file)) {}
+  // The source "cuda.<op><suffix>" of tactics whose device code is `file`.
+  CudaOpSource(std::string_view op, std::string_view file, std::string_view suffix = "")
+      : op_(op), name_(format("cuda.{}{}", op, suffix)), file_(file), version_(device_code_version(file)) {}
 
   std::string_view name() const final { return name_; }
   std::string_view version() const final { return version_; }

@@ -1,0 +1,256 @@
+#include "tactics/cuda/expert_mlp.h"
+
+#include "ops/experts.h"
+#include "tactics/cuda/op_source.h"
+
+namespace ingot {
+
+namespace {
+
+struct Sizes {
+  int64_t hidden, inner, experts, top_k;
+  explicit Sizes(const Problem& problem)
+      : hidden(problem.inputs[4].shape[1].constant()),
+        inner(problem.inputs[4].shape[2].constant()),
+        experts(problem.inputs[4].shape[0].constant()),
+        top_k(problem.inputs[1].shape[1].constant()) {}
+};
+
+// The numbers of the problem's arguments.
+enum : int { kX, kIds, kPairWeights, kGateUp, kDown, kY };
+
+std::string unless_experts(const Problem& problem) {
+  std::string reason = unless_device_floats(problem, {kX, kGateUp, kDown});
+  if (!reason.empty()) return reason;
+  if (problem.inputs[kPairWeights].dtype != DType::kF32)
+    return format("found {} where f32 is needed", print(problem.inputs[kPairWeights]));
+  return problem.inputs[kGateUp].dtype == problem.inputs[kDown].dtype ? "" : "the two weights have different dtypes";
+}
+
+std::string function_name(const Problem& problem) {
+  return format("act_{}", enum_name(problem.op.as<ExpertMlp>()->function));
+}
+
+int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+// The same as text of a launch.
+std::string aligned(std::string_view bytes) { return format("ceil({}, 256) * 256", bytes); }
+
+constexpr int64_t kSharedBytes = 48 * 1024;  // what a kernel may declare
+
+// --- few tokens -----------------------------------------------------------------------------------------------------
+
+struct RowsTiling {
+  int64_t up_warps = 0, down_warps = 0, unroll = 0, blocks = 0;  // blocks: of gate_up per multiprocessor
+  static constexpr auto fields() {
+    return std::tuple{field("up_warps", &RowsTiling::up_warps), field("down_warps", &RowsTiling::down_warps),
+                      field("unroll", &RowsTiling::unroll), field("blocks", &RowsTiling::blocks)};
+  }
+};
+
+// Mirrors the shared memory of `down` in expert_mlp_rows.cuh.
+int64_t down_shared_bytes(const Sizes& sizes, int64_t chunk, int64_t warps) {
+  int64_t pairs = chunk * sizes.top_k, active = std::min(sizes.experts, pairs);
+  return 12 * sizes.experts + 8 * active + 8 * pairs + 16 + warps * 16 * (chunk + 1) * 4;
+}
+// Tokens whose lists and sums fit; 0: none.
+int64_t chunk_for(const Sizes& sizes, int64_t warps) {
+  for (int64_t chunk = 64; chunk > 0; chunk /= 2)
+    if (down_shared_bytes(sizes, chunk, warps) <= kSharedBytes) return chunk;
+  return 0;
+}
+
+class RowsSource final : public CudaOpSource {
+ public:
+  RowsSource() : CudaOpSource(ExpertMlp::name, "expert_mlp_rows.cuh", "_rows") {}
+
+  CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
+    Lexer lexer(config);
+    const auto tiling = parse_fields<RowsTiling>(lexer);
+    const Sizes sizes(problem);
+    const int64_t chunk = chunk_for(sizes, tiling.down_warps);
+    const DeviceModule code = module(target, {
+                                                 define("X_TYPE", device_type(problem.inputs[kX].dtype)),
+                                                 define("W_TYPE", device_type(problem.inputs[kDown].dtype)),
+                                                 define("HIDDEN", sizes.hidden),
+                                                 define("INNER", sizes.inner),
+                                                 define("EXPERTS", sizes.experts),
+                                                 define("TOP_K", sizes.top_k),
+                                                 define("FUNCTION", function_name(problem)),
+                                                 define("CHUNK", chunk),
+                                                 define("UP_WARPS", tiling.up_warps),
+                                                 define("DOWN_WARPS", tiling.down_warps),
+                                                 define("UNROLL", tiling.unroll),
+                                             });
+    const std::string chunks = format("ceil(size(0, 0), {})", chunk);
+    CompiledTactic tactic;
+    tactic.input_layouts.resize(problem.inputs.size());
+    // At most 4 bytes an element of a row for every pair.
+    tactic.scratch_bytes = aligned(4 * problem.inputs[kIds].elements() * sizes.inner);
+    add_module_step(tactic, code,
+                    {.function = "gate_up",
+                     .grid = {format("min(min(size(0, 0) * {}, {}) * {}, sms * {})", sizes.top_k, sizes.experts,
+                                     (sizes.inner + 7) / 8, tiling.blocks),
+                              chunks, "1"},
+                     .block = {32 * tiling.up_warps},
+                     .dependent = true,
+                     .arguments = {buffer(kX), buffer(kIds), buffer(kGateUp), "scratch 0", "i32 size(0, 0)"}},
+                    every_argument(problem));
+    add_module_step(
+        tactic, code,
+        {.function = "down",
+         .grid = {format("{}", (sizes.hidden + 15) / 16), chunks, "1"},
+         .block = {32 * tiling.down_warps},
+         .dependent = true,
+         .arguments = {"scratch 0", buffer(kIds), buffer(kPairWeights), buffer(kDown), buffer(kY), "i32 size(0, 0)"}},
+        every_argument(problem));
+    return tactic;
+  }
+
+ protected:
+  std::string refusal(const Problem& problem) const override {
+    std::string reason = unless_experts(problem);
+    if (!reason.empty()) return reason;
+    return chunk_for(Sizes(problem), kDownWarps) > 0 ? "" : "the lists of experts exceed the shared memory";
+  }
+  std::vector<std::string> configs(const Problem&) const override {
+    return {print_fields(RowsTiling{4, kDownWarps, 4, 6}), print_fields(RowsTiling{2, kDownWarps, 8, 8})};
+  }
+
+ private:
+  static constexpr int64_t kDownWarps = 8;
+};
+
+// --- many tokens ----------------------------------------------------------------------------------------------------
+
+struct TilesTiling {
+  int64_t rows = 0, columns = 0, warps_m = 0, warps_n = 0, stages = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("rows", &TilesTiling::rows), field("columns", &TilesTiling::columns),
+                      field("warps_m", &TilesTiling::warps_m), field("warps_n", &TilesTiling::warps_n),
+                      field("stages", &TilesTiling::stages)};
+  }
+};
+
+// In falling order of rows, the halves' and those of f32.
+constexpr TilesTiling kHalfTilings[] = {
+    {128, 256, 2, 4, 4}, {128, 128, 2, 4, 4}, {64, 128, 2, 4, 4}, {32, 128, 1, 8, 5}, {16, 128, 1, 8, 5}};
+constexpr TilesTiling kFloatTilings[] = {{128, 128, 2, 4, 3}, {64, 128, 2, 4, 3}, {32, 128, 2, 4, 3}};
+
+class TilesSource final : public CudaOpSource {
+ public:
+  TilesSource() : CudaOpSource(ExpertMlp::name, "expert_mlp_tiles.cuh", "_tiles") {}
+
+  CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
+    Lexer lexer(config);
+    const auto tiling = parse_fields<TilesTiling>(lexer);
+    const Sizes sizes(problem);
+    const DType dtype = problem.inputs[kDown].dtype;
+    const DeviceModule code = module(target, {
+                                                 define("TYPE", device_type(dtype)),
+                                                 define("HIDDEN", sizes.hidden),
+                                                 define("INNER", sizes.inner),
+                                                 define("EXPERTS", sizes.experts),
+                                                 define("TOP_K", sizes.top_k),
+                                                 define("FUNCTION", function_name(problem)),
+                                                 define("ROWS", tiling.rows),
+                                                 define("COLUMNS", tiling.columns),
+                                                 define("WARPS_M", tiling.warps_m),
+                                                 define("WARPS_N", tiling.warps_n),
+                                                 define("STAGES", tiling.stages),
+                                             });
+    const std::string pairs = format("size(0, 0) * {}", sizes.top_k);
+    // Every expert may end in a tile with one pair.
+    const std::string tiles =
+        format("({} + min({}, {}) * {}) / {}", pairs, pairs, sizes.experts, tiling.rows - 1, tiling.rows);
+    const std::string tiles_at = aligned("4 * " + pairs);
+    const std::string inner_at = tiles_at + " + " + aligned("12 * (" + tiles + ")");
+    const std::string partial_at = inner_at + " + " + aligned(format("{} * {}", size_of(dtype) * sizes.inner, pairs));
+    const std::string order = "scratch 0", table = "scratch " + tiles_at, inner = "scratch " + inner_at,
+                      partial = "scratch " + partial_at;
+
+    CompiledTactic tactic;
+    tactic.input_layouts.resize(problem.inputs.size());
+    tactic.scratch_bytes = scratch_bytes(problem, sizes, tiling.rows);
+    const std::vector<int> all = every_argument(problem);
+    const int64_t threads = 32 * tiling.warps_m * tiling.warps_n;
+    const int64_t shared_bytes = tiling.stages * (tiling.rows + tiling.columns) * 128;
+    const auto column_tiles = [&](int64_t rows) { return format("{}", (rows + tiling.columns - 1) / tiling.columns); };
+    add_module_step(tactic, code,
+                    {.function = "group",
+                     .block = {1024},
+                     .dependent = true,
+                     .arguments = {buffer(kIds), order, table, "i32 " + pairs, "i32 " + tiles}},
+                    all);
+    add_module_step(tactic, code,
+                    {.function = "gate_up",
+                     .grid = {tiles, column_tiles(2 * sizes.inner), "1"},
+                     .block = {threads},
+                     .shared_bytes = shared_bytes,
+                     .dependent = true,
+                     .arguments = {buffer(kX), buffer(kGateUp), order, table, inner}},
+                    all);
+    add_module_step(tactic, code,
+                    {.function = "down",
+                     .grid = {tiles, column_tiles(sizes.hidden), "1"},
+                     .block = {threads},
+                     .shared_bytes = shared_bytes,
+                     .dependent = true,
+                     .arguments = {inner, buffer(kDown), buffer(kPairWeights), order, table, partial}},
+                    all);
+    add_module_step(tactic, code,
+                    {.function = "combine",
+                     .grid = {format("ceil(size(0, 0) * {}, 256)", sizes.hidden / 4)},
+                     .block = {256},
+                     .dependent = true,
+                     .arguments = {partial, buffer(kY), "i32 size(0, 0)"}},
+                    all);
+    return tactic;
+  }
+
+ protected:
+  std::string refusal(const Problem& problem) const override {
+    std::string reason = unless_experts(problem);
+    if (!reason.empty()) return reason;
+    const DType dtype = problem.inputs[kDown].dtype;
+    const Sizes sizes(problem);
+    if (problem.inputs[kX].dtype != dtype) return "activations and weights have different dtypes";
+    if (sizes.hidden * size_of(dtype) % 16 != 0 || sizes.inner * size_of(dtype) % 16 != 0)
+      return "rows of weights are not multiples of 16 bytes";
+    return sizes.experts <= 1024 ? "" : "there are more than 1024 experts";
+  }
+
+  // Tiles as large as the pairs of an expert on average, then the neighbouring sizes.
+  std::vector<std::string> configs(const Problem& problem) const override {
+    const std::span<const TilesTiling> tilings =
+        problem.inputs[kDown].dtype == DType::kF32 ? std::span<const TilesTiling>(kFloatTilings) : kHalfTilings;
+    const int64_t pairs = problem.inputs[kIds].elements() / Sizes(problem).experts;
+    size_t best = 0;
+    while (best + 1 < tilings.size() && tilings[best + 1].rows >= pairs) ++best;
+    std::vector<std::string> configs = {print_fields(tilings[best])};
+    if (best > 0) configs.push_back(print_fields(tilings[best - 1]));
+    if (best + 1 < tilings.size()) configs.push_back(print_fields(tilings[best + 1]));
+    return configs;
+  }
+
+ private:
+  // Mirrors the offsets above.
+  static int64_t scratch_bytes(const Problem& problem, const Sizes& sizes, int64_t rows) {
+    const int64_t pairs = problem.inputs[kIds].elements();
+    const int64_t tiles = (pairs + std::min(pairs, sizes.experts) * (rows - 1)) / rows;
+    return aligned(4 * pairs) + aligned(12 * tiles) +
+           aligned(size_of(problem.inputs[kDown].dtype) * sizes.inner * pairs) + aligned(4 * sizes.hidden * pairs);
+  }
+};
+
+}  // namespace
+
+const TacticSource* cuda_expert_mlp_rows_source() {
+  static const RowsSource source;
+  return &source;
+}
+const TacticSource* cuda_expert_mlp_tiles_source() {
+  static const TilesSource source;
+  return &source;
+}
+
+}  // namespace ingot
