@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/fields.h"
 #include "kernels/cuda/size_expression.h"
 
 namespace ingot {
