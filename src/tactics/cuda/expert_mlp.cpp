@@ -112,7 +112,7 @@ class RowsSource final : public CudaOpSource {
     if (!reason.empty()) return reason;
     return chunk_for(Sizes(problem), kDownWarps) > 0 ? "" : "the lists of experts exceed the shared memory";
   }
-  std::vector<std::string> configs(const Problem&) const override {
+  std::vector<std::string> configs(const Problem&, const Target&) const override {
     return {print_fields(RowsTiling{4, kDownWarps, 4, 6}), print_fields(RowsTiling{2, kDownWarps, 8, 8})};
   }
 
@@ -130,6 +130,14 @@ struct TilesTiling {
                       field("stages", &TilesTiling::stages)};
   }
 };
+
+int64_t shared_bytes(const TilesTiling& tiling) { return tiling.stages * (tiling.rows + tiling.columns) * 128; }
+
+// The dynamic shared memory that a block may ask for.
+int64_t most_shared_bytes(const Target& target) {
+  if (target.cuda_arch == "sm_80") return 163 * 1024;
+  return target.cuda_arch.starts_with("sm_8") ? 99 * 1024 : 227 * 1024;
+}
 
 // In falling order of rows, the halves' and those of f32.
 constexpr TilesTiling kHalfTilings[] = {
@@ -173,7 +181,6 @@ class TilesSource final : public CudaOpSource {
     tactic.scratch_bytes = scratch_bytes(problem, sizes, tiling.rows);
     const std::vector<int> all = every_argument(problem);
     const int64_t threads = 32 * tiling.warps_m * tiling.warps_n;
-    const int64_t shared_bytes = tiling.stages * (tiling.rows + tiling.columns) * 128;
     const auto column_tiles = [&](int64_t rows) { return format("{}", (rows + tiling.columns - 1) / tiling.columns); };
     add_module_step(tactic, code,
                     {.function = "group",
@@ -185,7 +192,7 @@ class TilesSource final : public CudaOpSource {
                     {.function = "gate_up",
                      .grid = {tiles, column_tiles(2 * sizes.inner), "1"},
                      .block = {threads},
-                     .shared_bytes = shared_bytes,
+                     .shared_bytes = shared_bytes(tiling),
                      .dependent = true,
                      .arguments = {buffer(kX), buffer(kGateUp), order, table, inner}},
                     all);
@@ -193,7 +200,7 @@ class TilesSource final : public CudaOpSource {
                     {.function = "down",
                      .grid = {tiles, column_tiles(sizes.hidden), "1"},
                      .block = {threads},
-                     .shared_bytes = shared_bytes,
+                     .shared_bytes = shared_bytes(tiling),
                      .dependent = true,
                      .arguments = {inner, buffer(kDown), buffer(kPairWeights), order, table, partial}},
                     all);
@@ -220,9 +227,15 @@ class TilesSource final : public CudaOpSource {
   }
 
   // Tiles as large as the pairs of an expert on average, then the neighbouring sizes.
-  std::vector<std::string> configs(const Problem& problem) const override {
-    const std::span<const TilesTiling> tilings =
-        problem.inputs[kDown].dtype == DType::kF32 ? std::span<const TilesTiling>(kFloatTilings) : kHalfTilings;
+  std::vector<std::string> configs(const Problem& problem, const Target& target) const override {
+    std::vector<TilesTiling> tilings;
+    const auto offer = [&](const TilesTiling& tiling) {
+      if (shared_bytes(tiling) <= most_shared_bytes(target)) tilings.push_back(tiling);
+    };
+    if (problem.inputs[kDown].dtype == DType::kF32)
+      std::for_each(std::begin(kFloatTilings), std::end(kFloatTilings), offer);
+    else
+      std::for_each(std::begin(kHalfTilings), std::end(kHalfTilings), offer);
     const int64_t pairs = problem.inputs[kIds].elements() / Sizes(problem).experts;
     size_t best = 0;
     while (best + 1 < tilings.size() && tilings[best + 1].rows >= pairs) ++best;

@@ -90,7 +90,7 @@ class NormSource final : public CudaOpSource {
   }
 
   // Few groups want many threads each, to be done soon; many groups want few, which wait for each other less.
-  std::vector<std::string> configs(const Problem& problem) const override {
+  std::vector<std::string> configs(const Problem& problem, const Target&) const override {
     const Form form = form_of(*problem.op.as<Op>());
     const int64_t size = group_size(problem, form), packs = size / pack_size(problem.inputs[0].dtype, {size});
     std::vector<std::string> configs;

@@ -27,13 +27,13 @@ class CudaOpSource : public TacticSource {
     std::string reason = unless_cuda(target);
     if (reason.empty()) reason = refusal(problem);
     if (!reason.empty()) return Unsupported{reason};
-    return configs(problem);
+    return configs(problem, target);
   }
 
  protected:
   // Why there is no tactic for a problem of the op, or "".
   virtual std::string refusal(const Problem& problem) const = 0;
-  virtual std::vector<std::string> configs(const Problem& problem) const = 0;
+  virtual std::vector<std::string> configs(const Problem& problem, const Target& target) const = 0;
 
   DeviceModule module(const Target& target, std::vector<std::string> defines) const {
     return {std::string(file_), std::move(defines), target.cuda_arch};

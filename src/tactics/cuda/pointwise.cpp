@@ -129,7 +129,7 @@ class PointwiseSource final : public CudaOpSource {
     std::string reason = unless_device_floats(problem, {static_cast<size_t>(form.a), problem.inputs.size()});
     return reason.empty() && form.b >= 0 ? unless_device_floats(problem, {static_cast<size_t>(form.b)}) : reason;
   }
-  std::vector<std::string> configs(const Problem&) const override {
+  std::vector<std::string> configs(const Problem&, const Target&) const override {
     return {print_fields(Tiling{256, 1}), print_fields(Tiling{256, 2})};
   }
 };

@@ -124,7 +124,7 @@ class RopeSource final : public CudaOpSource {
         return format("found {} where f32 is needed", print(problem.inputs[static_cast<size_t>(index)]));
     return "";
   }
-  std::vector<std::string> configs(const Problem&) const override { return {print_fields(Tiling{128})}; }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(Tiling{128})}; }
 };
 
 class RopeAnglesSource final : public CudaOpSource {
@@ -155,7 +155,7 @@ class RopeAnglesSource final : public CudaOpSource {
     return problem.inputs[1].dtype == DType::kF32 ? ""
                                                   : format("found {} where f32 is needed", print(problem.inputs[1]));
   }
-  std::vector<std::string> configs(const Problem&) const override { return {print_fields(Tiling{128})}; }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(Tiling{128})}; }
 };
 
 }  // namespace

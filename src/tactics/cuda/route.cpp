@@ -38,7 +38,7 @@ class RouteSource final : public CudaOpSource {
 
  protected:
   std::string refusal(const Problem& problem) const override { return unless_device_floats(problem, {0}); }
-  std::vector<std::string> configs(const Problem&) const override { return {print_fields(Tiling{128})}; }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(Tiling{128})}; }
 };
 
 }  // namespace
