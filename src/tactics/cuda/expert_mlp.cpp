@@ -35,27 +35,35 @@ int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 // The same as text of a launch.
 std::string aligned(std::string_view bytes) { return format("ceil({}, 256) * 256", bytes); }
 
-constexpr int64_t kSharedBytes = 48 * 1024;  // what a kernel may declare
+// The shared memory that a block may have on request.
+int64_t most_shared_bytes(const Target& target) {
+  if (target.cuda_arch == "sm_80") return 163 * 1024;
+  return target.cuda_arch.starts_with("sm_8") ? 99 * 1024 : 227 * 1024;
+}
+
+constexpr int64_t kInnerBytes = 4;           // at most, per inner value: f32, two f16 or one bf16
+constexpr int64_t kSharedBytes = 48 * 1024;  // what it may declare
 
 // --- few tokens -----------------------------------------------------------------------------------------------------
 
 struct RowsTiling {
-  int64_t up_warps = 0, down_warps = 0, unroll = 0, blocks = 0;  // blocks: of gate_up per multiprocessor
+  int64_t depth = 0, blocks = 0;  // blocks: of gate_up per multiprocessor
   static constexpr auto fields() {
-    return std::tuple{field("up_warps", &RowsTiling::up_warps), field("down_warps", &RowsTiling::down_warps),
-                      field("unroll", &RowsTiling::unroll), field("blocks", &RowsTiling::blocks)};
+    return std::tuple{field("depth", &RowsTiling::depth), field("blocks", &RowsTiling::blocks)};
   }
 };
 
+constexpr int64_t kWarps = 8;  // of expert_mlp_rows.cuh
+
 // Mirrors the shared memory of `down` in expert_mlp_rows.cuh.
-int64_t down_shared_bytes(const Sizes& sizes, int64_t chunk, int64_t warps) {
+int64_t down_shared_bytes(const Sizes& sizes, int64_t chunk) {
   int64_t pairs = chunk * sizes.top_k, active = std::min(sizes.experts, pairs);
-  return 12 * sizes.experts + 8 * active + 8 * pairs + 16 + warps * 16 * (chunk + 1) * 4;
+  return 12 * sizes.experts + 8 * active + 8 * pairs + 16 + kWarps * 16 * (chunk + 1) * 4;
 }
 // Tokens whose lists and sums fit; 0: none.
-int64_t chunk_for(const Sizes& sizes, int64_t warps) {
+int64_t chunk_for(const Sizes& sizes) {
   for (int64_t chunk = 64; chunk > 0; chunk /= 2)
-    if (down_shared_bytes(sizes, chunk, warps) <= kSharedBytes) return chunk;
+    if (down_shared_bytes(sizes, chunk) <= kSharedBytes) return chunk;
   return 0;
 }
 
@@ -67,7 +75,7 @@ class RowsSource final : public CudaOpSource {
     Lexer lexer(config);
     const auto tiling = parse_fields<RowsTiling>(lexer);
     const Sizes sizes(problem);
-    const int64_t chunk = chunk_for(sizes, tiling.down_warps);
+    const int64_t chunk = chunk_for(sizes);
     const DeviceModule code = module(target, {
                                                  define("X_TYPE", device_type(problem.inputs[kX].dtype)),
                                                  define("W_TYPE", device_type(problem.inputs[kDown].dtype)),
@@ -77,29 +85,27 @@ class RowsSource final : public CudaOpSource {
                                                  define("TOP_K", sizes.top_k),
                                                  define("FUNCTION", function_name(problem)),
                                                  define("CHUNK", chunk),
-                                                 define("UP_WARPS", tiling.up_warps),
-                                                 define("DOWN_WARPS", tiling.down_warps),
-                                                 define("UNROLL", tiling.unroll),
+                                                 define("DEPTH", tiling.depth),
                                              });
     const std::string chunks = format("ceil(size(0, 0), {})", chunk);
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    // At most 4 bytes an element of a row for every pair.
-    tactic.scratch_bytes = aligned(4 * problem.inputs[kIds].elements() * sizes.inner);
+    tactic.scratch_bytes = aligned(kInnerBytes * problem.inputs[kIds].elements() * sizes.inner);
+    const int64_t ring_bytes = kWarps * 1024 * tiling.depth;
     add_module_step(tactic, code,
                     {.function = "gate_up",
-                     .grid = {format("min(min(size(0, 0) * {}, {}) * {}, sms * {})", sizes.top_k, sizes.experts,
-                                     (sizes.inner + 7) / 8, tiling.blocks),
-                              chunks, "1"},
-                     .block = {32 * tiling.up_warps},
+                     .grid = {format("sms * {}", tiling.blocks), chunks},
+                     .block = {32 * kWarps},
+                     .shared_bytes = ring_bytes,
                      .dependent = true,
                      .arguments = {buffer(kX), buffer(kIds), buffer(kGateUp), "scratch 0", "i32 size(0, 0)"}},
                     every_argument(problem));
     add_module_step(
         tactic, code,
         {.function = "down",
-         .grid = {format("{}", (sizes.hidden + 15) / 16), chunks, "1"},
-         .block = {32 * tiling.down_warps},
+         .grid = {format("{}", (sizes.hidden + 15) / 16), chunks},
+         .block = {32 * kWarps},
+         .shared_bytes = ring_bytes,
          .dependent = true,
          .arguments = {"scratch 0", buffer(kIds), buffer(kPairWeights), buffer(kDown), buffer(kY), "i32 size(0, 0)"}},
         every_argument(problem));
@@ -110,14 +116,15 @@ class RowsSource final : public CudaOpSource {
   std::string refusal(const Problem& problem) const override {
     std::string reason = unless_experts(problem);
     if (!reason.empty()) return reason;
-    return chunk_for(Sizes(problem), kDownWarps) > 0 ? "" : "the lists of experts exceed the shared memory";
+    return chunk_for(Sizes(problem)) > 0 ? "" : "the lists of experts exceed the shared memory";
   }
-  std::vector<std::string> configs(const Problem&, const Target&) const override {
-    return {print_fields(RowsTiling{4, kDownWarps, 4, 6}), print_fields(RowsTiling{2, kDownWarps, 8, 8})};
+  std::vector<std::string> configs(const Problem&, const Target& target) const override {
+    std::vector<std::string> configs;
+    for (const RowsTiling& tiling : {RowsTiling{16, 1}, RowsTiling{8, 2}, RowsTiling{4, 1}})
+      if (kSharedBytes + kWarps * 1024 * tiling.depth <= most_shared_bytes(target) && configs.size() < 2)
+        configs.push_back(print_fields(tiling));
+    return configs;
   }
-
- private:
-  static constexpr int64_t kDownWarps = 8;
 };
 
 // --- many tokens ----------------------------------------------------------------------------------------------------
@@ -132,12 +139,6 @@ struct TilesTiling {
 };
 
 int64_t shared_bytes(const TilesTiling& tiling) { return tiling.stages * (tiling.rows + tiling.columns) * 128; }
-
-// The dynamic shared memory that a block may ask for.
-int64_t most_shared_bytes(const Target& target) {
-  if (target.cuda_arch == "sm_80") return 163 * 1024;
-  return target.cuda_arch.starts_with("sm_8") ? 99 * 1024 : 227 * 1024;
-}
 
 // In falling order of rows, the halves' and those of f32.
 constexpr TilesTiling kHalfTilings[] = {
@@ -172,7 +173,7 @@ class TilesSource final : public CudaOpSource {
         format("({} + min({}, {}) * {}) / {}", pairs, pairs, sizes.experts, tiling.rows - 1, tiling.rows);
     const std::string tiles_at = aligned("4 * " + pairs);
     const std::string inner_at = tiles_at + " + " + aligned("12 * (" + tiles + ")");
-    const std::string partial_at = inner_at + " + " + aligned(format("{} * {}", size_of(dtype) * sizes.inner, pairs));
+    const std::string partial_at = inner_at + " + " + aligned(format("{} * {}", kInnerBytes * sizes.inner, pairs));
     const std::string order = "scratch 0", table = "scratch " + tiles_at, inner = "scratch " + inner_at,
                       partial = "scratch " + partial_at;
 
@@ -250,8 +251,8 @@ class TilesSource final : public CudaOpSource {
   static int64_t scratch_bytes(const Problem& problem, const Sizes& sizes, int64_t rows) {
     const int64_t pairs = problem.inputs[kIds].elements();
     const int64_t tiles = (pairs + std::min(pairs, sizes.experts) * (rows - 1)) / rows;
-    return aligned(4 * pairs) + aligned(12 * tiles) +
-           aligned(size_of(problem.inputs[kDown].dtype) * sizes.inner * pairs) + aligned(4 * sizes.hidden * pairs);
+    return aligned(4 * pairs) + aligned(12 * tiles) + aligned(kInnerBytes * sizes.inner * pairs) +
+           aligned(4 * sizes.hidden * pairs);
   }
 };
 

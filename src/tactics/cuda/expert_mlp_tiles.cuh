@@ -16,11 +16,19 @@
 #include "device/elements.cuh"
 #include "device/mma_sync.cuh"
 
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
+
 constexpr int kThreads = 32 * WARPS_M * WARPS_N;
 constexpr int kSlice = 128 / sizeof(TYPE), kChunk = 16 / sizeof(TYPE);  // elements
 constexpr int kStageBytes = (ROWS + COLUMNS) * 128;
 constexpr bool kTensor = sizeof(TYPE) == 2;
 constexpr int kHalf = kTensor ? 8 : 16;
+// bf16 results may be rounded before the next product; f16 ones are kept as two halves, all first ones of a row before
+// all second ones, and multiplied twice.
+constexpr int kParts = kSame<TYPE, f16> ? 2 : 1;
 
 // --- grouping -------------------------------------------------------------------------------------------------------
 
@@ -83,34 +91,35 @@ __device__ __forceinline__ uint32 chunk_address(uint32 slice, int row, int chunk
   return slice + row * 128 + ((chunk ^ (row & 7)) << 4);
 }
 
-// Copies slices: this thread's chunk of every 32nd row, or of more with more threads.
-template <int K>
+// Copies slices: this thread's chunk of every 32nd row, or of more with more threads. Rows of the first matrix have K
+// elements, those of the second B_K, a divisor: they are gone through again and again.
+template <int K, int B_K>
 class Copier {
  public:
   static constexpr int kRowsAtOnce = kThreads / 8;
   static constexpr int kA = ceil_div(ROWS, kRowsAtOnce), kB = ceil_div(COLUMNS, kRowsAtOnce);
 
-  // a_row(i) and b_row(i) are the rows of K elements that become rows i of the slices.
+  // a_row(i) and b_row(i) are what becomes rows i of the slices.
   template <class ARow, class BRow>
   __device__ __forceinline__ Copier(ARow a_row, BRow b_row) {
 #pragma unroll
-    for (int i = 0; i < kA; ++i) a_[i] = a_row(smaller(row(i), ROWS - 1)) + chunk() * kChunk;
+    for (int i = 0; i < kA; ++i) a_[i] = a_row(smaller(row(i), ROWS - 1));
 #pragma unroll
-    for (int i = 0; i < kB; ++i) b_[i] = b_row(smaller(row(i), COLUMNS - 1)) + chunk() * kChunk;
+    for (int i = 0; i < kB; ++i) b_[i] = b_row(smaller(row(i), COLUMNS - 1));
   }
 
   __device__ __forceinline__ void copy(int slice) const {
     const uint32 a = shared_address(stages) + slice % STAGES * kStageBytes, b = a + ROWS * 128;
-    const bool wanted = slice * kSlice + chunk() * kChunk < K;
-    const int offset = wanted ? slice * kSlice : 0;
+    const int k = slice * kSlice + chunk() * kChunk;
+    const bool wanted = K % kSlice == 0 || k < K;
+    const int a_k = wanted ? k : 0, b_k = K == B_K ? a_k : a_k % B_K;
 #pragma unroll
     for (int i = 0; i < kA; ++i)
-      if (ROWS % kRowsAtOnce == 0 || row(i) < ROWS)
-        copy_async(chunk_address(a, row(i), chunk()), a_[i] + offset, wanted);
+      if (ROWS % kRowsAtOnce == 0 || row(i) < ROWS) copy_async(chunk_address(a, row(i), chunk()), a_[i] + a_k, wanted);
 #pragma unroll
     for (int i = 0; i < kB; ++i)
       if (COLUMNS % kRowsAtOnce == 0 || row(i) < COLUMNS)
-        copy_async(chunk_address(b, row(i), chunk()), b_[i] + offset, wanted);
+        copy_async(chunk_address(b, row(i), chunk()), b_[i] + b_k, wanted);
   }
 
  private:
@@ -228,8 +237,8 @@ struct SumsOf<false> {
 };
 using Sums = typename SumsOf<kTensor>::type;
 
-template <int K>
-__device__ __forceinline__ void multiply(const Copier<K>& copier, Sums& sums) {
+template <int K, int B_K>
+__device__ __forceinline__ void multiply(const Copier<K, B_K>& copier, Sums& sums) {
   constexpr int kSlices = ceil_div(K, kSlice);
 #pragma unroll
   for (int slice = 0; slice < STAGES - 1; ++slice) {
@@ -262,14 +271,22 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     return matrix + int64(up * INNER + smaller(output, INNER - 1)) * HIDDEN;
   };
   Sums sums;
-  multiply<HIDDEN>(Copier<HIDDEN>(a_row, b_row), sums);
-  const auto place = [&](int row, int output) { return inner + int64(tile.begin + row) * INNER + first + output; };
+  multiply(Copier<HIDDEN, HIDDEN>(a_row, b_row), sums);
+  const auto place = [&](int row, int output) {
+    return inner + int64(tile.begin + row) * (kParts * INNER) + first + output;
+  };
   const auto wanted = [&](int row, int output) { return tile.begin + row < tile.end && first + output < INNER; };
   if constexpr (kTensor) {
     sums.each_pair([&](int row, int output, float gate, float up, float next_gate, float next_up) {
       if (!wanted(row, output)) return;
-      const float results[2] = {FUNCTION::of(gate) * up, FUNCTION::of(next_gate) * next_up};
-      store_floats<2>(place(row, output), results);
+      float results[2] = {FUNCTION::of(gate) * up, FUNCTION::of(next_gate) * next_up};
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        TYPE* y = place(row, output) + part * INNER;
+        store_floats<2>(y, results);
+        results[0] -= to_float(from_float<TYPE>(results[0]));
+        results[1] -= to_float(from_float<TYPE>(results[1]));
+      }
     });
   } else {
     sums.each_pair([&](int row, int output, float gate, float up) {
@@ -287,10 +304,10 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   if (tile.begin == tile.end) return;
   const int first = blockIdx.y * COLUMNS;
   const TYPE* matrix = weights + int64(tile.expert) * HIDDEN * INNER;
-  const auto a_row = [&](int i) { return inner + int64(smaller(tile.begin + i, tile.end - 1)) * INNER; };
+  const auto a_row = [&](int i) { return inner + int64(smaller(tile.begin + i, tile.end - 1)) * (kParts * INNER); };
   const auto b_row = [&](int i) { return matrix + int64(smaller(first + i, HIDDEN - 1)) * INNER; };
   Sums sums;
-  multiply<INNER>(Copier<INNER>(a_row, b_row), sums);
+  multiply(Copier<kParts * INNER, INNER>(a_row, b_row), sums);
   const auto store = [&](int row, int column, auto... results) {
     if (tile.begin + row >= tile.end || first + column >= HIDDEN) return;
     const int pair = order[tile.begin + row];

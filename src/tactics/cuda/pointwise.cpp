@@ -68,8 +68,8 @@ Form form_of(const Slice& op, const Problem& problem) {
 }
 
 struct Tiling {
-  int64_t block = 0, packs = 0;
-  static constexpr auto fields() { return std::tuple{field("block", &Tiling::block), field("packs", &Tiling::packs)}; }
+  int64_t block = 0;
+  static constexpr auto fields() { return std::tuple{field("block", &Tiling::block)}; }
 };
 
 // The product of all dimensions but the last of the result.
@@ -106,13 +106,12 @@ class PointwiseSource final : public CudaOpSource {
         define("PICKED", int64_t{form.picked >= 0}),
         define("RESULT", form.result),
         define("PACK", pack),
-        define("PACKS", tiling.packs),
         define("BLOCK", tiling.block),
     };
     const std::string rows = rows_of(problem);
     ModuleLaunch launch;
     launch.function = "pointwise";
-    launch.grid = {format("ceil({} * {}, {})", rows, form.width / pack, tiling.block * tiling.packs)};
+    launch.grid = {format("ceil({} * {}, {})", rows, form.width / pack, tiling.block)};
     launch.block = {tiling.block};
     launch.dependent = true;
     launch.arguments = {buffer(form.a), buffer(form.b), buffer(form.picked),
@@ -129,9 +128,7 @@ class PointwiseSource final : public CudaOpSource {
     std::string reason = unless_device_floats(problem, {static_cast<size_t>(form.a), problem.inputs.size()});
     return reason.empty() && form.b >= 0 ? unless_device_floats(problem, {static_cast<size_t>(form.b)}) : reason;
   }
-  std::vector<std::string> configs(const Problem&, const Target&) const override {
-    return {print_fields(Tiling{256, 1}), print_fields(Tiling{256, 2})};
-  }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(Tiling{256})}; }
 };
 
 }  // namespace
