@@ -140,10 +140,11 @@ struct TilesTiling {
 
 int64_t shared_bytes(const TilesTiling& tiling) { return tiling.stages * (tiling.rows + tiling.columns) * 128; }
 
-// In falling order of rows, the halves' and those of f32.
-constexpr TilesTiling kHalfTilings[] = {
-    {128, 256, 2, 4, 4}, {128, 128, 2, 4, 4}, {64, 128, 2, 4, 4}, {32, 128, 1, 8, 5}, {16, 128, 1, 8, 5}};
+// For halves and for f32.
+constexpr TilesTiling kHalfTilings[] = {{128, 256, 2, 4, 4}, {128, 128, 2, 4, 3}, {64, 256, 2, 4, 4},
+                                        {64, 128, 2, 4, 4},  {32, 128, 1, 8, 5},  {16, 128, 1, 8, 5}};
 constexpr TilesTiling kFloatTilings[] = {{128, 128, 2, 4, 3}, {64, 128, 2, 4, 3}, {32, 128, 2, 4, 3}};
+constexpr size_t kMostOffers = 4;
 
 class TilesSource final : public CudaOpSource {
  public:
@@ -227,7 +228,6 @@ class TilesSource final : public CudaOpSource {
     return sizes.experts <= 1024 ? "" : "there are more than 1024 experts";
   }
 
-  // Tiles as large as the pairs of an expert on average, then the neighbouring sizes.
   std::vector<std::string> configs(const Problem& problem, const Target& target) const override {
     std::vector<TilesTiling> tilings;
     const auto offer = [&](const TilesTiling& tiling) {
@@ -237,12 +237,16 @@ class TilesSource final : public CudaOpSource {
       std::for_each(std::begin(kFloatTilings), std::end(kFloatTilings), offer);
     else
       std::for_each(std::begin(kHalfTilings), std::end(kHalfTilings), offer);
-    const int64_t pairs = problem.inputs[kIds].elements() / Sizes(problem).experts;
-    size_t best = 0;
-    while (best + 1 < tilings.size() && tilings[best + 1].rows >= pairs) ++best;
-    std::vector<std::string> configs = {print_fields(tilings[best])};
-    if (best > 0) configs.push_back(print_fields(tilings[best - 1]));
-    if (best + 1 < tilings.size()) configs.push_back(print_fields(tilings[best + 1]));
+    // How far tiles are from the pairs of an expert on average.
+    const int64_t pairs = std::max<int64_t>(1, problem.inputs[kIds].elements() / Sizes(problem).experts);
+    const auto misfit = [&](const TilesTiling& tiling) {
+      return std::max(tiling.rows, pairs) / std::min(tiling.rows, pairs);
+    };
+    std::stable_sort(tilings.begin(), tilings.end(),
+                     [&](const TilesTiling& a, const TilesTiling& b) { return misfit(a) < misfit(b); });
+    std::vector<std::string> configs;
+    for (const TilesTiling& tiling : tilings)
+      if (configs.size() < kMostOffers) configs.push_back(print_fields(tiling));
     return configs;
   }
 

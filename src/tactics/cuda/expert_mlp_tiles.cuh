@@ -99,11 +99,11 @@ class Copier {
   static constexpr int kRowsAtOnce = kThreads / 8;
   static constexpr int kA = ceil_div(ROWS, kRowsAtOnce), kB = ceil_div(COLUMNS, kRowsAtOnce);
 
-  // a_row(i) and b_row(i) are what becomes rows i of the slices.
+  // a_row(i) and b_row(i) are what becomes rows i of the slices; only `rows` of the first are used.
   template <class ARow, class BRow>
-  __device__ __forceinline__ Copier(ARow a_row, BRow b_row) {
+  __device__ __forceinline__ Copier(int rows, ARow a_row, BRow b_row) : rows_(rows) {
 #pragma unroll
-    for (int i = 0; i < kA; ++i) a_[i] = a_row(smaller(row(i), ROWS - 1));
+    for (int i = 0; i < kA; ++i) a_[i] = a_row(smaller(row(i), rows - 1));
 #pragma unroll
     for (int i = 0; i < kB; ++i) b_[i] = b_row(smaller(row(i), COLUMNS - 1));
   }
@@ -125,6 +125,7 @@ class Copier {
  private:
   __device__ __forceinline__ static int chunk() { return threadIdx.x % 8; }
   __device__ __forceinline__ static int row(int i) { return threadIdx.x / 8 + i * kRowsAtOnce; }
+  int rows_;
   const TYPE *a_[kA], *b_[kB];
 };
 
@@ -134,11 +135,12 @@ struct TensorSums {
   static constexpr int kM = ROWS / WARPS_M / 16, kN = greater(COLUMNS / WARPS_N / 8, 2);
   float at[kM][kN][4] = {};
 
-  static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 % WARPS_M * (16 * kM); }
-  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 / WARPS_M * (8 * kN); }
+  static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 / WARPS_N * (16 * kM); }
+  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % WARPS_N * (8 * kN); }
 
-  __device__ __forceinline__ void multiply(uint32 a, uint32 b) {
+  __device__ __forceinline__ void multiply(uint32 a, uint32 b, int rows) {
     const int lane = threadIdx.x % 32, matrix = lane / 8;
+    if (first_row() >= rows) return;  // leaves the tensor cores to the other warps
     const int a_row = first_row() + matrix % 2 * 8 + lane % 8, b_row = first_column() + matrix / 2 * 8 + lane % 8;
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
@@ -189,7 +191,7 @@ struct FmaSums {
   static constexpr int kM = ROWS / 16, kN = COLUMNS / 16;
   float at[kM][kN] = {};
 
-  __device__ __forceinline__ void multiply(uint32 a, uint32 b) {
+  __device__ __forceinline__ void multiply(uint32 a, uint32 b, int rows) {
     const int row = threadIdx.x / 16, column = threadIdx.x % 16;
 #pragma unroll
     for (int chunk = 0; chunk < 8; ++chunk) {
@@ -198,6 +200,7 @@ struct FmaSums {
       for (int j = 0; j < kN; ++j) bs[j] = chunk_at(b, column + 16 * j, chunk);
 #pragma unroll
       for (int i = 0; i < kM; ++i) {
+        if (16 * i >= rows) break;
         const Pack<float, 4> as = chunk_at(a, row + 16 * i, chunk);
 #pragma unroll
         for (int j = 0; j < kN; ++j)
@@ -238,7 +241,7 @@ struct SumsOf<false> {
 using Sums = typename SumsOf<kTensor>::type;
 
 template <int K, int B_K>
-__device__ __forceinline__ void multiply(const Copier<K, B_K>& copier, Sums& sums) {
+__device__ __forceinline__ void multiply(const Copier<K, B_K>& copier, int rows, Sums& sums) {
   constexpr int kSlices = ceil_div(K, kSlice);
 #pragma unroll
   for (int slice = 0; slice < STAGES - 1; ++slice) {
@@ -252,7 +255,7 @@ __device__ __forceinline__ void multiply(const Copier<K, B_K>& copier, Sums& sum
     if (slice + STAGES - 1 < kSlices) copier.copy(slice + STAGES - 1);
     commit_copies();
     const uint32 a = shared_address(stages) + slice % STAGES * kStageBytes;
-    sums.multiply(a, a + ROWS * 128);
+    sums.multiply(a, a + ROWS * 128, rows);
   }
 }
 
@@ -271,7 +274,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     return matrix + int64(up * INNER + smaller(output, INNER - 1)) * HIDDEN;
   };
   Sums sums;
-  multiply(Copier<HIDDEN, HIDDEN>(a_row, b_row), sums);
+  multiply(Copier<HIDDEN, HIDDEN>(tile.end - tile.begin, a_row, b_row), tile.end - tile.begin, sums);
   const auto place = [&](int row, int output) {
     return inner + int64(tile.begin + row) * (kParts * INNER) + first + output;
   };
@@ -304,10 +307,10 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   if (tile.begin == tile.end) return;
   const int first = blockIdx.y * COLUMNS;
   const TYPE* matrix = weights + int64(tile.expert) * HIDDEN * INNER;
-  const auto a_row = [&](int i) { return inner + int64(smaller(tile.begin + i, tile.end - 1)) * (kParts * INNER); };
+  const auto a_row = [&](int i) { return inner + int64(tile.begin + i) * (kParts * INNER); };
   const auto b_row = [&](int i) { return matrix + int64(smaller(first + i, HIDDEN - 1)) * INNER; };
   Sums sums;
-  multiply(Copier<kParts * INNER, INNER>(a_row, b_row), sums);
+  multiply(Copier<kParts * INNER, INNER>(tile.end - tile.begin, a_row, b_row), tile.end - tile.begin, sums);
   const auto store = [&](int row, int column, auto... results) {
     if (tile.begin + row >= tile.end || first + column >= HIDDEN) return;
     const int pair = order[tile.begin + row];
