@@ -157,7 +157,7 @@ TEST_F(Gpu, MemoryIsAlignedAndGivenBack) {
 TEST_F(Gpu, TooMuchMemorySaysWhatForHowMuchAndWhatIsFree) {
   const std::string error =
       error_of([&] { Memory(device_, uint64_t{1} << 46, "the KV cache"); }, ErrorCode::kDoesNotFit);
-  EXPECT_TRUE(contains(error, "the KV cache needs 64 TiB") || contains(error, "the KV cache needs 65536 GiB")) << error;
+  EXPECT_TRUE(contains(error, "the KV cache needs 64.00 TiB")) << error;
   EXPECT_TRUE(contains(error, "free") && contains(error, device_->facts().name)) << error;
   Memory fine(device_, 1 << 20, "after that");
   EXPECT_NE(fine.data(), nullptr);
@@ -418,14 +418,16 @@ TEST_F(Launches, ThreadsShareADevice) {
   std::vector<std::vector<float>> results(8);
   for (int t = 0; t < 8; ++t)
     threads.emplace_back([&, t] {
-      const DevicePtr device = Device::open();
-      Stream stream(device);
-      Memory memory(device, 4000, "memory");
-      stream.fill(memory.data(), 0, 4000);
-      for (int i = 0; i < 50; ++i)
-        run(stream, {.function = kernel("scale"), .grid = {2, 1, 1}}, memory.data(), memory.data(), 1000, 1.0f,
-            static_cast<float>(t));
-      results[t] = fetch<float>(stream, memory, 1000);
+      EXPECT_NO_THROW({
+        const DevicePtr device = Device::open();
+        Stream stream(device);
+        Memory memory(device, 4000, "memory");
+        stream.fill(memory.data(), 0, 4000);
+        for (int i = 0; i < 50; ++i)
+          run(stream, {.function = kernel("scale"), .grid = {2, 1, 1}}, memory.data(), memory.data(), 1000, 1.0f,
+              static_cast<float>(t));
+        results[t] = fetch<float>(stream, memory, 1000);
+      });
     });
   for (std::thread& thread : threads) thread.join();
   for (int t = 0; t < 8; ++t) EXPECT_EQ(results[t], std::vector<float>(1000, 50.0f * t));

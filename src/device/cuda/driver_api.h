@@ -84,7 +84,7 @@ union CUlaunchAttributeValue {
     unsigned x, y, z;
   } clusterDim;
   int programmaticStreamSerializationAllowed;
-  void* aligned_for_events_;  // members that we leave out hold pointers
+  void* pointer;  // stands for members that we leave out; they decide the alignment
 };
 
 struct CUlaunchAttribute {
