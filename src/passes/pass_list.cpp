@@ -24,9 +24,11 @@ constexpr std::array kPasses = {
     // Makes the slices of one projection that fuse_rope_kv_write looks for.
     Pass{"merge_qkv", merge_qkv},
     Pass{"fuse_rope_kv_write", fuse_rope_kv_write},
+    // After fold_scale_into_weight, which may bring a cast next to a matmul, and after the merges, which look for
+    // projections of one value: of two that read x, one as f32, neither could join the other.
+    Pass{"fuse_cast_matmul", fuse_cast_matmul},
     // Before fuse_matmul_residual: both want the residual sum. The norm must run over whole rows anyway and takes the
-    // sum
-    // from whatever made its operands (a matmul, another norm, a sum over ranks), the matmul only its own.
+    // sum from whatever made its operands (a matmul, another norm, a sum over ranks), the matmul only its own.
     Pass{"fuse_add_norm", fuse_add_norm},
     // Before fuse_matmul_residual: a residual is added after the function.
     Pass{"fuse_matmul_activation", fuse_matmul_activation},

@@ -34,6 +34,10 @@ Network merge_qkv(Network, const PassContext&);
 // Slices of a merged projection, norms of the heads, rotation and both kv writes in front of an attention in one op.
 Network fuse_rope_kv_write(Network, const PassContext&);
 
+// matmul of x as f32, where x is bf16 or f16 and the weight narrower than f32, becomes a wide matmul of x itself: the
+// same sums of the same products, without a second form of x.
+Network fuse_cast_matmul(Network, const PassContext&);
+
 // rms_norm or layer_norm of a sum, together with the sum.
 Network fuse_add_norm(Network, const PassContext&);
 

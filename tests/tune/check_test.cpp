@@ -17,6 +17,7 @@ namespace {
 const std::string_view kProblems[] = {
     "matmul f32[33, 129] bf16[70, 129] f32[70] f32[33, 70] {bias = true, function = gelu, residual = true}",
     "matmul bf16[2, 64] f32[300, 64]",
+    "matmul bf16[9, 64] bf16[70, 64] f32[70] f32[9, 70] {bias = true, residual = true, wide = true}",
     "rms_norm f32[70, 96] f32[32]",
     "layer_norm bf16[9, 65] f32[65] f32[65]",
     "add_rms_norm bf16[9, 65] bf16[9, 65] f32[65]",
