@@ -65,6 +65,13 @@ double Matmul::evaluate_at(std::span<const TensorView> inputs, int, int64_t inde
   return sum;
 }
 
+std::vector<bool> Matmul::row_inputs(const Types& inputs) const {
+  std::vector<bool> rows(inputs.size());
+  rows.front() = true;
+  rows.back() = rows.back() || residual;
+  return rows;
+}
+
 double Matmul::flops(const Types& inputs) const {
   return 2.0 * static_cast<double>(inputs[0].elements()) * static_cast<double>(inputs[1].shape[0].constant());
 }

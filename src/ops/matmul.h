@@ -22,6 +22,7 @@ struct Matmul {
   }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types& inputs) const;
   double evaluate_at(std::span<const TensorView> inputs, int output, int64_t index) const;
   double flops(const Types& inputs) const;
   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // in n
