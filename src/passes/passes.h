@@ -15,6 +15,9 @@ Network fold_constants(Network, const PassContext&);
 // The same op on the same inputs is done once; weights with the same recipe are stored once.
 Network common_subexpressions(Network, const PassContext&);
 
+// gather_rows moves before the ops that treat every row alone and that nothing else needs all rows of.
+Network hoist_gather_rows(Network, const PassContext&);
+
 // scale before or after matmul becomes part of the weight, where that rounds nothing that was not rounded before: f32
 // weights, and bf16 weights with a power of two.
 Network fold_scale_into_weight(Network, const PassContext&);

@@ -30,8 +30,11 @@ class Drawer {
     for (int64_t i = 0; i < blocks; ++i) draw_block(i);
     int64_t outputs = 1 + below(3);
     network_.add_output("last", stream_.back());
-    if (chance(50)) network_.add_output("logits", head());
-    for (int64_t i = 0; i < outputs; ++i) network_.add_output(format("out{}", i), any_op());
+    if (chance(60)) network_.add_output("logits", head());
+    for (int64_t i = 0; i < outputs; ++i) {
+      Value value = any_op();
+      network_.add_output(format("out{}", i), chance(20) ? picked_rows(value) : value);
+    }
     for (const auto& [name, value] : states_) network_.add_output(name, value);
     verify(network_);
     return std::move(network_);
@@ -272,9 +275,13 @@ class Drawer {
     }
   }
 
-  // What models end in: a projection that is f32 whatever the activations are.
+  Value picked_rows(Value x) {
+    return add(GatherRows{}, {x, index_input(chance(85) ? "output_rows" : "other_rows", "outputs")});
+  }
+
+  // What models end in: a norm of some rows, and a projection that is f32 whatever the activations are.
   Value head() {
-    Value x = norm(stream());
+    Value x = chance(80) ? norm(picked_rows(stream())) : norm(stream());
     if (activations_ != DType::kF32 || chance(10)) x = add(Cast{DType::kF32}, {x});
     Value logits = linear(x, kInner);
     return chance(20) ? add(SoftCap{3}, {logits}) : logits;
