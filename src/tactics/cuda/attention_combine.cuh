@@ -8,7 +8,7 @@ namespace attention {
 
 constexpr int kWarps = 8;
 constexpr int kPairs = KV_HEADS * PARTS;
-constexpr int kWidth = V_HEAD % 4 == 0 ? 4 : 1;         // sums that a lane takes at a time
+constexpr int kWidth = V_HEAD % 4 == 0 ? 4 : 1;  // sums that a lane takes at a time
 constexpr int kSteps = ceil_div(V_HEAD, 32 * kWidth);
 
 // The parts of one head.

@@ -1,13 +1,16 @@
-// Attention of sequences with one token: y = softmax(scale q k^T) v over each sequence's pages, for bf16 and f16 states.
+// Attention of sequences with one token: y = softmax(scale q k^T) v over each sequence's pages, for bf16 and f16
+// states.
 //
-// A warp is a worker (attention_split.cuh) and needs no other: it copies tiles of 16 positions of K and V into a ring of
-// its own, DECODE_STAGES deep, so that reads of memory run ahead of the arithmetic, also into the next pair. All query heads of
-// a kv head are columns of the products S^T = K Q^T and Y^T = V^T P^T (columns beyond the group are zeros), so that K
-// and V are read once and weights stay in registers. Vectors are padded in shared memory: ldmatrix without conflicts.
+// A warp is a worker (attention_split.cuh) and needs no other: it copies tiles of 16 positions of K and V into a ring
+// of its own, DECODE_STAGES deep, so that reads of memory run ahead of the arithmetic, also into the next pair. All
+// query heads of a kv head are columns of the products S^T = K Q^T and Y^T = V^T P^T (columns beyond the group are
+// zeros), so that K and V are read once and weights stay in registers. Vectors are padded in shared memory: ldmatrix
+// without conflicts.
 //
 // #defines beside those of attention_step.cuh: DECODE_WARPS, DECODE_STAGES. HEAD and V_HEAD are multiples of 16.
-// Grid: any number of blocks; workers = DECODE_WARPS * blocks. Dynamic shared memory: DECODE_WARPS * DECODE_STAGES * (bytes of a tile), where
-// a tile has 16 rows of K and of V, each 16 bytes longer than the vector. `partial` holds 2 * workers parts.
+// Grid: any number of blocks; workers = DECODE_WARPS * blocks. Dynamic shared memory: DECODE_WARPS * DECODE_STAGES *
+// (bytes of a tile), where a tile has 16 rows of K and of V, each 16 bytes longer than the vector. `partial` holds 2 *
+// workers parts.
 #include "attention_split.cuh"
 #include "device/mma_sync.cuh"
 

@@ -3,8 +3,8 @@
 // every mix of contexts keeps all of them busy and no launch depends on data. A pair that several workers share leaves
 // one part with each; attention_combine adds these up.
 //
-// A part is that of a worker's slot 0 when the pair holds the worker's first tile, else that of its slot 1: the pairs in
-// between are whole. Parts hold PART_HEADS rows of V_HEAD sums, and for each row the largest exponent and the sum of
+// A part is that of a worker's slot 0 when the pair holds the worker's first tile, else that of its slot 1: the pairs
+// in between are whole. Parts hold PART_HEADS rows of V_HEAD sums, and for each row the largest exponent and the sum of
 // weights.
 #pragma once
 

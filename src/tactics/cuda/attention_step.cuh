@@ -1,8 +1,8 @@
 // What all attention kernels know of a step (ops/attention.h): constants from the #defines, where a sequence lies, what
 // its tokens see, how scores become weights.
 //
-// #defines: QT and KT, the dtypes of q and of the states (float, bf16, f16); HEADS, KV_HEADS, PAGE (positions per page),
-// HEAD and V_HEAD (sizes of k and v vectors), SCALE, SOFT_CAP (0: none), WINDOW (0: all).
+// #defines: QT and KT, the dtypes of q and of the states (float, bf16, f16); HEADS, KV_HEADS, PAGE (positions per
+// page), HEAD and V_HEAD (sizes of k and v vectors), SCALE, SOFT_CAP (0: none), WINDOW (0: all).
 //
 // A slot is a position counted from the first slot of the sequence's first listed page.
 #pragma once
