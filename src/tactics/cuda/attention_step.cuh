@@ -12,7 +12,7 @@
 namespace attention {
 
 constexpr int kGroup = HEADS / KV_HEADS;  // query heads that share a kv head
-constexpr float kLog2E = 1.44269504f;
+constexpr double kLog2E = 1.4426950408889634;
 constexpr uint32 kAll = 0xffffffffu;
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -65,10 +65,10 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 // A product of q and k as the exponent of 2 that stands for its weight. tanh(x) = 1 - 2 / (1 + exp(2x)), with the sign
 // of x taken out, is exact to 5 roundings of 1; tanh.approx is not.
 __device__ __forceinline__ float exponent_of(float product) {
-  if (SOFT_CAP == 0.0f) return product * (SCALE * kLog2E);
+  if (SOFT_CAP == 0.0f) return product * float(SCALE * kLog2E);
   float x = product * (SCALE / (SOFT_CAP == 0.0f ? 1.0f : SOFT_CAP));
-  float tanh = 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(fabsf(x) * (2.0f * kLog2E)));
-  return copysignf(tanh, x) * (SOFT_CAP * kLog2E);
+  float tanh = 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(fabsf(x) * float(2 * kLog2E)));
+  return copysignf(tanh, x) * float(SOFT_CAP * kLog2E);
 }
 
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
