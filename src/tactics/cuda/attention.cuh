@@ -19,7 +19,7 @@ constexpr int kElements = ceil_div(V_HEAD, 32);  // of a result, per lane
 
 // The most elements of a vector that one access takes.
 template <class T>
-__host__ __device__ constexpr int pack_width(int size) {
+constexpr int pack_width(int size) {
   int width = 16 / sizeof(T);
   while (size % width != 0) width /= 2;
   return width;

@@ -15,8 +15,8 @@ constexpr int kGroup = HEADS / KV_HEADS;  // query heads that share a kv head
 constexpr double kLog2E = 1.4426950408889634;
 constexpr uint32 kAll = 0xffffffffu;
 
-__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-__host__ __device__ constexpr int greatest_divisor(int a, int b) { return b == 0 ? a : greatest_divisor(b, a % b); }
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr int greatest_divisor(int a, int b) { return b == 0 ? a : greatest_divisor(b, a % b); }
 
 struct Step {
   const int *query_starts, *context_lengths, *page_starts, *page_list, *context_starts;
