@@ -212,8 +212,8 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
                      float2* partial_weights, int sequences) {
   using namespace attention;
   extern __shared__ __align__(16) float shared[];
-  allow_next();
   wait_for_previous();
+  allow_next();  // only now: attention_combine reads the lists of the step before its own wait
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, worker = warp * gridDim.x + blockIdx.x;
   int total = total_tiles<kTile>(step) * kPairs, per_worker = ceil_div(total, DECODE_WARPS * gridDim.x);

@@ -40,17 +40,19 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace attention;
   __shared__ float shared[kWarps][V_HEAD + 1];
   allow_next();
-  wait_for_previous();
+  // The launch in front lets this one begin only when the lists of the step have been written.
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   int s = blockIdx.x, head = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   Sequence sequence = sequence_at(step, s);
+  Parts parts{};
+  if (sequence.tokens == 1 && sequence.end_slot > 0) parts = parts_of(step, s, head, workers);
+  wait_for_previous();
   if (sequence.tokens != 1) return;
   QT* out = y + (int64(sequence.first_token) * HEADS + head) * V_HEAD;
   if (sequence.end_slot <= 0) {
     for (int d = threadIdx.x; d < V_HEAD; d += kWarps * 32) out[d] = from_float<QT>(0.0f);
     return;
   }
-  Parts parts = parts_of(step, s, head, workers);
   if (parts.count == 1) return;
 
   float greatest = minus_infinity();

@@ -100,7 +100,7 @@ struct WarpRows {
         multiply_add(KT{}, scores[2 * j + 1], q[kQInRegisters ? i : 0], b[2], b[3]);
       }
     }
-    make_exponents(x, slot);
+    make_scores(x, slot);
     float factor[2];
     weights.weigh(x, factor);
 #pragma unroll
@@ -123,13 +123,13 @@ struct WarpRows {
     }
   }
 
-  __device__ __forceinline__ void make_exponents(float (&x)[kTile / 2], int slot) {
+  __device__ __forceinline__ void make_scores(float (&x)[kTile / 2], int slot) {
     int column = slot + (threadIdx.x & 3) * 2;
     // Rows of a warp see more from one to the next.
     bool whole = __all_sync(kAll, slot + kTile <= end[0] && slot >= first_visible(end[1]));
 #pragma unroll
     for (int i = 0; i < kTile / 2; ++i) {
-      x[i] = exponent_of(x[i]);
+      x[i] = score_of(x[i]);
       int at = column + i / 4 * 8 + i % 2, r = i % 4 / 2;
       if (!whole && (at >= end[r] || at < first_visible(end[r]))) x[i] = minus_infinity();
     }

@@ -56,12 +56,11 @@ __device__ __forceinline__ Span span_of(const Rows& rows) {
 }
 
 // The running softmax of the two rows that a thread holds of a product's sums: columns 2t and the next of every eight.
-// Exponents are to the base 2.
 struct RowWeights {
-  float greatest[2] = {minus_infinity(), minus_infinity()};
-  float sum[2] = {0, 0};  // of this thread's columns only
+  float greatest[2] = {minus_infinity(), minus_infinity()};  // scores
+  float sum[2] = {0, 0};                                     // of this thread's columns only
 
-  // Makes weights of exponents [N / 8][2 rows][2 columns]; factor: what older sums have to be multiplied by.
+  // Makes weights of scores [N / 8][2 rows][2 columns]; factor: what older sums have to be multiplied by.
   template <int N>
   __device__ __forceinline__ void weigh(float (&x)[N], float (&factor)[2]) {
 #pragma unroll
@@ -72,8 +71,8 @@ struct RowWeights {
       most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
       most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
       // A row that has seen nothing yet keeps weights of zero.
-      float base = most == minus_infinity() ? 0.0f : most;
-      factor[r] = exp2_fast(greatest[r] - base);
+      float base = most == minus_infinity() ? 0.0f : -most * kScoreScale;
+      factor[r] = exp2_fast(fmaf(greatest[r], kScoreScale, base));
       greatest[r] = most;
       sum[r] *= factor[r];
 #pragma unroll
@@ -81,7 +80,7 @@ struct RowWeights {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& weight = x[i + 2 * r + e];
-          weight = exp2_fast(weight - base);
+          weight = exp2_fast(fmaf(weight, kScoreScale, base));
           sum[r] += weight;
         }
     }

@@ -33,6 +33,16 @@ struct Barriers {
   Mbarrier k_full[kStages], k_free[kStages], v_full[kStages], v_free[kStages];
 };
 
+// Two consumers start their products in turn, so that the softmax of one runs beside the products of the other.
+constexpr bool kInTurns = CHUNK_GROUPS == 2 && CHUNK_TURNS;
+__device__ __forceinline__ void let_go(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(4 + group) : "memory"); }
+
+// One arrival for a whole warp: those of all threads would queue up.
+__device__ __forceinline__ void arrive_once(Mbarrier* barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) arrive(barrier);
+}
+
 // The place in a ring, and the parity of its round.
 struct Turn {
   int stage = 0;
@@ -79,7 +89,7 @@ struct Producer {
   }
   __device__ __forceinline__ void publish() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    arrive(pending);
+    arrive_once(pending);
   }
   __device__ __forceinline__ void finish() {
     if (!pending) return;
@@ -151,11 +161,11 @@ struct Consumer {
     commit_products();
   }
 
-  __device__ __forceinline__ void make_exponents(int slot) {
+  __device__ __forceinline__ void make_scores(int slot) {
     int column = slot + (threadIdx.x & 3) * 2;
     bool whole = __all_sync(kAll, slot + kTile <= end[0] && slot >= first_visible(end[1]));
 #pragma unroll
-    for (int i = 0; i < kTile / 2; ++i) x[i] = exponent_of(x[i]);
+    for (int i = 0; i < kTile / 2; ++i) x[i] = score_of(x[i]);
     if (whole) return;
 #pragma unroll
     for (int i = 0; i < kTile / 2; ++i) {
@@ -170,37 +180,40 @@ struct Consumer {
       for (int e = 0; e < 4; ++e) p[i][e] = pair_from_float(KT{}, x[8 * i + 2 * e], x[8 * i + 2 * e + 1]);
   }
 
-  __device__ __forceinline__ void run(Barriers& barriers, Span span, uint64 q, uint64 k, uint64 v) {
+  __device__ __forceinline__ void run(Barriers& barriers, Span span, uint64 q, uint64 k, uint64 v, int group) {
     int slot = span.first_slot / kTile * kTile;
     float factor[2];
 #pragma unroll
     for (int i = 0; i < V_HEAD / 2; ++i) sums[i] = 0;
     if (slot >= span.end_slot) return;
+    if (kInTurns && group == 1 && slot + kTile < span.end_slot) let_go(0);
     wait(&barriers.k_full[0], 0);
     begin_products();
     start_scores(q, k);
     wait_for_products<0>();
     hold(x);
-    arrive(&barriers.k_free[0]);
+    arrive_once(&barriers.k_free[0]);
     k_turn.next();
-    make_exponents(slot);
+    make_scores(slot);
     weights.weigh(x, factor);
     pack_weights();
     for (slot += kTile; slot < span.end_slot; slot += kTile) {
       wait(&barriers.k_full[k_turn.stage], k_turn.parity);
+      if (kInTurns) sync_threads(4 + group, 256);
       begin_products();
       start_scores(q, k + k_turn.stage * (kKBytes >> 4));
       wait(&barriers.v_full[v_turn.stage], v_turn.parity);
       start_values(v + v_turn.stage * (kVBytes >> 4), true);
+      if (kInTurns && (group == 0 || slot + kTile < span.end_slot)) let_go(group ^ 1);
       wait_for_products<1>();
       hold(x);
-      arrive(&barriers.k_free[k_turn.stage]);
+      arrive_once(&barriers.k_free[k_turn.stage]);
       k_turn.next();
-      make_exponents(slot);
+      make_scores(slot);
       weights.weigh(x, factor);
       wait_for_products<0>();
       hold(sums);
-      arrive(&barriers.v_free[v_turn.stage]);
+      arrive_once(&barriers.v_free[v_turn.stage]);
       v_turn.next();
       pack_weights();
 #pragma unroll
@@ -243,8 +256,8 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < kStages; ++i) {
-      init_barrier(&barriers.k_full[i], 128), init_barrier(&barriers.v_full[i], 128);
-      init_barrier(&barriers.k_free[i], CHUNK_GROUPS * 128), init_barrier(&barriers.v_free[i], CHUNK_GROUPS * 128);
+      init_barrier(&barriers.k_full[i], 4), init_barrier(&barriers.v_full[i], 4);
+      init_barrier(&barriers.k_free[i], CHUNK_GROUPS * 4), init_barrier(&barriers.v_free[i], CHUNK_GROUPS * 4);
     }
     publish_barriers();
   }
@@ -266,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
     Consumer consumer;
     consumer.load_q(rows, q, q_shared, group);
     consumer.run(barriers, span, describe_tile(q_shared + group * 64 * 128), describe_tile(k_ring),
-                 describe_transposed_tile(v_ring, kTileBlockBytes));
+                 describe_transposed_tile(v_ring, kTileBlockBytes), group);
     consumer.finish(rows, y, group);
   }
 }

@@ -30,10 +30,16 @@ struct Sequence {
   int page_begin;  // in page_list
 };
 
+// Past the first cache, which may hold what an earlier run of the same step had there.
+__device__ __forceinline__ int load_index(const int* p) {
+  int x;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+  return x;
+}
 __device__ __forceinline__ Sequence sequence_at(const Step& step, int s) {
-  int first = step.query_starts[s];
-  return {first, step.query_starts[s + 1] - first, step.context_lengths[s] - step.context_starts[s],
-          step.page_starts[s]};
+  int first = load_index(step.query_starts + s), end = load_index(step.query_starts + s + 1);
+  int context = load_index(step.context_lengths + s), start = load_index(step.context_starts + s);
+  return {first, end - first, context - start, load_index(step.page_starts + s)};
 }
 
 // The slots that a token sees whose own slot is in front of `end`: [first_visible(end), end).
@@ -62,14 +68,20 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
   return y;
 }
 
-// A product of q and k as the exponent of 2 that stands for its weight. tanh(x) = 1 - 2 / (1 + exp(2x)), with the sign
-// of x taken out, is exact to 5 roundings of 1; tanh.approx is not.
-__device__ __forceinline__ float exponent_of(float product) {
+// A product of q and k becomes a score, and a score times kScoreScale is the exponent of 2 that stands for its weight.
+// The scale can wait until a greatest score is subtracted: one operation for both.
+constexpr bool kScaleLater = SOFT_CAP == 0.0f && SCALE > 0.0f;
+constexpr float kScoreScale = kScaleLater ? float(SCALE * kLog2E) : 1.0f;
+
+// tanh(x) = 1 - 2 / (1 + exp(2x)), with the sign of x taken out, is exact to 5 roundings of 1; tanh.approx is not.
+__device__ __forceinline__ float score_of(float product) {
+  if (kScaleLater) return product;
   if (SOFT_CAP == 0.0f) return product * float(SCALE * kLog2E);
   float x = product * (SCALE / (SOFT_CAP == 0.0f ? 1.0f : SOFT_CAP));
   float tanh = 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(fabsf(x) * float(2 * kLog2E)));
   return copysignf(tanh, x) * float(SOFT_CAP * kLog2E);
 }
+__device__ __forceinline__ float exponent_of(float product) { return score_of(product) * kScoreScale; }
 
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
 
