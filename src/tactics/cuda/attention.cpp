@@ -48,7 +48,8 @@ struct Chunk {
 };
 
 struct AttentionTiling {
-  int64_t blocks = 0, warps = 0, stages = 0;  // of decodes
+  // Of decodes: blocks per pair and sequence that form a cluster, or blocks per multiprocessor of attention_split.cuh.
+  int64_t cluster = 0, blocks = 0, warps = 0, stages = 0;
   int64_t chunk_warps = 0, chunk_tile = 0, chunk_stages = 0;
   static constexpr auto fields() {
     return std::tuple{
