@@ -5,6 +5,7 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/attention.h"
 
 namespace ingot {
 
@@ -22,6 +23,9 @@ std::span<const TacticSource* const> tactic_list() {
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),
       attention_source(CpuLevel::kPortable),
+      cuda_attention_sm90_source(),
+      cuda_attention_mma_source(),
+      cuda_attention_source(),
       op_source<RmsNorm, CpuLevel::kAvx512>(),
       op_source<RmsNorm, CpuLevel::kAvx2>(),
       op_source<RmsNorm, CpuLevel::kPortable>(),
