@@ -5,6 +5,7 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
 
@@ -71,6 +72,7 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
   };
   return list;
 }

@@ -47,6 +47,7 @@ class TimingCache {
   // The configurations of a source that have an entry, sorted.
   std::vector<std::string> configs(std::string_view device, std::string_view problem, std::string_view source,
                                    std::string_view version) const;
+  std::vector<std::string> devices() const;  // that entries are of, sorted
   size_t size() const { return entries_.size(); }
   bool operator==(const TimingCache&) const = default;
 

@@ -15,7 +15,6 @@ namespace ingot::cublaslt {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // what memory plans and weight sections promise
-constexpr int kNotSupported = 15;
 
 Library open_library() {
   Library library;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fields.h"
 #include "device/cuda/device.h"
 #include "ops/matmul.h"
 #include "tensor/dtype.h"
@@ -16,6 +17,7 @@ namespace ingot::cublaslt {
 
 using Handle = struct Context*;
 using Status = int;  // 0: success
+constexpr Status kNotSupported = 15;
 
 // Plain data whose meaning is the library's; filled in place, never freed.
 struct Layout {
@@ -42,8 +44,8 @@ struct HeuristicResult {
 
 enum DataType : int { kFloat32 = 0, kFloat16 = 2, kBFloat16 = 14 };
 enum ComputeType : int { kCompute32F = 68 };  // f32 products and sums of f32 operands: never tf32
-enum Transpose : int { kNoTranspose = 0, kTranspose = 1 };
-enum OperationAttribute : int { kTransposeA = 3, kEpilogue = 7, kBiasPointer = 8, kBiasDataType = 26 };
+enum Transpose : int { kTranspose = 1 };
+enum OperationAttribute : int { kTransposeA = 3, kEpilogue = 7, kBiasPointer = 8 };
 enum Epilogue : uint32_t { kPlain = 1, kRelu = 2, kBias = 4, kGelu = 32 };  // kRelu, kGelu and kBias combine
 enum PreferenceAttribute : int {
   kMaxWorkspaceBytes = 1,
@@ -104,7 +106,10 @@ struct Product {
   int64_t rows = 0, n = 0, k = 0;
   DType operands = DType::kBF16;  // of x and w
   DType result = DType::kBF16;    // of y, the bias and the residual
-  bool operator==(const Product&) const = default;
+  bool operator==(const Product& other) const {
+    return equal_fields(op, other.op) && rows == other.rows && n == other.n && k == other.k &&
+           operands == other.operands && result == other.result;
+  }
 };
 
 // A product in the library's words. Its address may not change.
