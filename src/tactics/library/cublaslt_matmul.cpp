@@ -18,7 +18,7 @@ namespace {
 
 // How far down the library's list it pays to look, and what its split sums may take.
 constexpr int kListed = 8;
-constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+constexpr int64_t kWorkspaceBytes = int64_t{32} << 20, kWorkspaceUnit = int64_t{64} << 10;
 
 cublaslt::Product product_of(const Problem& problem) {
   const TensorType &x = problem.inputs[0], &w = problem.inputs[1];
@@ -175,7 +175,8 @@ class CublasltMatmulSource final : public TacticSource {
       // The first is what the library recommends: not pinned, it gives other numbers of rows what suits them.
       if (!configs.empty()) {
         choice.algorithm = cublaslt::print_algorithm(listed.algorithm);
-        choice.workspace_bytes = static_cast<int64_t>(listed.workspace_bytes);
+        // Some need a few bytes more for fewer rows.
+        choice.workspace_bytes = (static_cast<int64_t>(listed.workspace_bytes) / kWorkspaceUnit + 1) * kWorkspaceUnit;
       }
       configs.push_back({print_fields(choice), choice});
     }
