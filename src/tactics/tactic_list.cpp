@@ -11,6 +11,7 @@
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
+#include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
 
@@ -101,6 +102,7 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_route_source(),
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
+      cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
   };
   return list;
 }
