@@ -5,11 +5,13 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
+#include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
 
@@ -27,6 +29,9 @@ std::span<const TacticSource* const> tactic_list() {
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),
       attention_source(CpuLevel::kPortable),
+      cuda_attention_sm90_source(),
+      cuda_attention_mma_source(),
+      cuda_attention_source(),
       op_source<RmsNorm, CpuLevel::kAvx512>(),
       op_source<RmsNorm, CpuLevel::kAvx2>(),
       op_source<RmsNorm, CpuLevel::kPortable>(),
@@ -97,6 +102,7 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_route_source(),
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
+      cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
   };
   return list;
 }
