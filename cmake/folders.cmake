@@ -36,6 +36,7 @@ target_link_libraries(ingot_text PRIVATE ${INGOT_LIB_pcre2_8} ${INGOT_LIB_utf8pr
 ingot_folder(ops base tensor)
 ingot_folder(plan base tensor)
 ingot_folder(device base tensor)
+target_link_libraries(ingot_device PRIVATE ${CMAKE_DL_LIBS})
 ingot_folder(checkpoint base tensor)
 # floor 3
 ingot_folder(kernels base tensor ops plan device)
@@ -46,6 +47,17 @@ ingot_folder(weights base tensor ops plan device kernels checkpoint)
 ingot_folder(models base tensor ops ir checkpoint)
 ingot_folder(passes base tensor ops ir)
 ingot_folder(tactics base tensor ops plan device kernels)
+# The device code of tactics/cuda is part of the binary, as text.
+file(GLOB_RECURSE device_code CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/tactics/cuda/*.cuh)
+set(embedded ${PROJECT_BINARY_DIR}/device_code_files.cpp)
+add_custom_command(
+  OUTPUT ${embedded}
+  COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR}/src/tactics/cuda -DOUTPUT=${embedded}
+          -P ${PROJECT_SOURCE_DIR}/cmake/embed_device_code.cmake
+  DEPENDS ${device_code} ${PROJECT_SOURCE_DIR}/cmake/embed_device_code.cmake
+  COMMENT "Embedding device code"
+  VERBATIM)
+target_sources(ingot_tactics PRIVATE ${embedded})
 # floor 5
 ingot_folder(runtime base tensor plan device kernels weights)
 ingot_folder(tune base tensor ops plan device kernels tactics)

@@ -73,13 +73,14 @@ class Assembler {
     plan_.programs.push_back(std::move(program));
   }
 
-  Plan finish() {
+  Assembled finish() {
     uint64_t offset = 0;
     for (PlanWeight& weight : plan_.weights) {
       weight.offset = offset;
       offset = (offset + weight.bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
     }
-    return std::move(plan_);
+    for (const DeviceModule& module : modules_) plan_.modules.push_back({module.name(), module.arch});
+    return {std::move(plan_), std::move(modules_)};
   }
 
  private:
@@ -100,7 +101,7 @@ class Assembler {
     return sizes;
   }
 
-  std::vector<CompiledTactic> compile(const MergedProgram& merged) const {
+  std::vector<CompiledTactic> compile(const MergedProgram& merged) {
     std::vector<CompiledTactic> compiled(network_.nodes().size());
     DimValues sizes = memory_sizes(merged.shape);
     for (size_t n = 0; n < compiled.size(); ++n) {
@@ -108,6 +109,8 @@ class Assembler {
       if (!timed) continue;
       Problem problem = problem_at(network_, network_.nodes()[n], sizes);
       compiled[n] = timed->source->compile(problem, timed->tactic.config, target_);
+      for (const DeviceModule& module : compiled[n].modules)
+        if (std::find(modules_.begin(), modules_.end(), module) == modules_.end()) modules_.push_back(module);
     }
     return compiled;
   }
@@ -117,13 +120,19 @@ class Assembler {
     DimValues sizes = memory_sizes(merged.shape);
     std::map<Value, size_t> buffer_of;  // arena values
     std::vector<Lifetime> lifetimes;
-    std::vector<size_t> scratch_of;  // per step, or SIZE_MAX
+    std::vector<size_t> scratch_of;  // per step, or SIZE_MAX; the steps of one node share it
     struct Reference {
       size_t step, buffer, lifetime;
     };
     std::vector<Reference> references;
     for (size_t n = 0; n < compiled.size(); ++n) {
       const Node& node = network_.nodes()[n];
+      size_t scratch = SIZE_MAX;
+      if (compiled[n].scratch_bytes > 0 && !compiled[n].steps.empty()) {
+        scratch = lifetimes.size();
+        lifetimes.push_back({static_cast<uint64_t>(compiled[n].scratch_bytes), program.steps.size(),
+                             program.steps.size() + compiled[n].steps.size() - 1});
+      }
       for (const CompiledStep& compiled_step : compiled[n].steps) {
         size_t index = program.steps.size();
         Step step = make_step(node, compiled_step, *(*merged.tactics)[n], problem_at(network_, node, merged.shape.opt));
@@ -143,8 +152,7 @@ class Assembler {
           step.buffers.push_back(std::move(buffer));
         }
         step.scratch_bytes = static_cast<uint64_t>(compiled[n].scratch_bytes);
-        scratch_of.push_back(step.scratch_bytes ? lifetimes.size() : SIZE_MAX);
-        if (step.scratch_bytes) lifetimes.push_back({step.scratch_bytes, index, index});
+        scratch_of.push_back(scratch);
         program.steps.push_back(std::move(step));
       }
     }
@@ -220,6 +228,7 @@ class Assembler {
   const Network& network_;
   const Target& target_;
   Plan plan_;
+  std::vector<DeviceModule> modules_;
   std::map<size_t, int64_t> leaf_index_;
   std::map<Value, int64_t> output_index_;
   std::map<std::pair<Value, std::string>, int64_t> weight_index_;
@@ -227,11 +236,26 @@ class Assembler {
 
 }  // namespace
 
-Plan assemble(const Network& network, const std::vector<ProgramShape>& programs, const Choice& choice,
-              const Target& target) {
+Assembled assemble(const Network& network, const std::vector<ProgramShape>& programs, const Choice& choice,
+                   const Target& target) {
   Assembler assembler(network, target);
   for (const MergedProgram& merged : merge_neighbours(programs, choice)) assembler.add(merged);
   return assembler.finish();
+}
+
+std::vector<std::byte> compile_modules(Assembled& assembled, int threads) {
+  const std::vector<DeviceModule>& modules = assembled.modules;
+  ThreadPool pool(std::clamp(static_cast<int>(modules.size()), 1, threads));
+  compile_all(modules, pool);
+  std::vector<std::byte> bytes;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    auto image = compile_module(modules[i]);
+    bytes.resize((bytes.size() + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment);
+    assembled.plan.modules[i].offset = bytes.size();
+    assembled.plan.modules[i].bytes = image->size();
+    bytes.insert(bytes.end(), image->begin(), image->end());
+  }
+  return bytes;
 }
 
 }  // namespace ingot

@@ -45,6 +45,8 @@ ModelOptions model_options(const ResolvedConfig& resolved) {
   options.dtype = resolved.dtype;
   options.max_seq_len = resolved.config.max_seq_len;
   options.page_size = resolved.config.tokens_per_block;
+  // On a GPU values between ops travel through memory in the engine's dtype; CPU kernels keep them wide.
+  if (resolved.target.kind == "cuda") options.activations = resolved.dtype;
   return options;
 }
 
@@ -61,16 +63,37 @@ void check_can_measure(const ResolvedConfig& resolved) {
        resolved.target.text(), missing);
 }
 
-Plan make_plan(Checkpoint& checkpoint, const ResolvedConfig& resolved, TimingCache& timings, BuildReport& report,
-               Progress& progress) {
+// Timings for a GPU are filed under the GPU and the compiler. A build for one that is not here takes the only one of its
+// architecture that the cache knows.
+Target with_device(Target target, const TimingCache& timings) {
+  if (target.kind != "cuda") return target;
+  std::string ending = "/cuda" + compiler_version();
+  if (!target.device.empty()) {
+    target.device += ending;
+    return target;
+  }
+  std::vector<std::string> known;
+  for (const std::string& device : timings.devices())
+    if (device.find("/" + target.cuda_arch + "/") != std::string::npos && device.ends_with(ending))
+      known.push_back(device);
+  if (known.size() > 1)
+    fail(ErrorCode::kUsage, "the timing cache holds times of several devices for {}: {}; keep one of them",
+         target.cuda_arch, join(known));
+  if (!known.empty()) target.device = known.front();
+  return target;
+}
+
+Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache& timings, BuildReport& report,
+                    Progress& progress) {
   PhaseClock clock(report);
   check_can_measure(resolved);
+  resolved.target = with_device(std::move(resolved.target), timings);
   report.overrides = resolved.overrides;
   Network network = loaded_network(checkpoint, resolved);
   clock.end("load");
   network = run_passes(std::move(network), resolved.config.disable);
   clock.end("passes");
-  std::vector<ProgramShape> programs = program_shapes(network, resolved.limits);
+  std::vector<ProgramShape> programs = program_shapes(network, resolved.limits, resolved.target);
   TuneOptions options;
   options.measure = resolved.config.opt_level > 0;
   options.frozen = resolved.config.frozen;
@@ -84,9 +107,9 @@ Plan make_plan(Checkpoint& checkpoint, const ResolvedConfig& resolved, TimingCac
   clock.end("tune");
   Choice choice = choose(network, programs, measured);
   report.remarks = choice.remarks;
-  Plan plan = assemble(network, programs, choice, resolved.target);
+  Assembled assembled = assemble(network, programs, choice, resolved.target);
   clock.end("assemble");
-  return plan;
+  return assembled;
 }
 
 Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved) {
@@ -194,7 +217,7 @@ Network optimized_network(Checkpoint& checkpoint, const ResolvedConfig& resolved
 
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,
                Progress& progress) {
-  return make_plan(checkpoint, resolve_for(checkpoint, config), timings, report, progress);
+  return make_plan(checkpoint, resolve_for(checkpoint, config), timings, report, progress).plan;
 }
 
 BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, const Path& out,
@@ -202,8 +225,11 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   MemoryWatch memory;
   BuildReport report;
   ResolvedConfig resolved = resolve_for(checkpoint, config);
-  Plan plan = make_plan(checkpoint, resolved, timings, report, progress);
+  Assembled assembled = make_plan(checkpoint, resolved, timings, report, progress);
   PhaseClock clock(report);
+  std::vector<std::byte> modules = compile_modules(assembled, usable_cpus());
+  if (!modules.empty()) clock.end("compile");
+  const Plan& plan = assembled.plan;
   std::error_code ignored;
   if (std::filesystem::equivalent(out, checkpoint.path(), ignored))
     fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
@@ -213,7 +239,7 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
     write_weights(plan, checkpoint, writer, resolved.config.threads, progress);
     clock.end("weights");
     progress.begin("sync", 0);
-    report.content_hash = writer.finish(plan);
+    report.content_hash = writer.finish(plan, modules);
   }
   write_text_file(directory.path() / "config.json", engine_config(checkpoint, resolved).dump(2) + "\n");
   copy_companions(checkpoint, directory.path());

@@ -56,7 +56,7 @@ void check(const BuildConfig& c) {
     fail(ErrorCode::kUsage, "strongly_typed is false; this version builds strongly typed networks only");
 }
 
-constexpr int64_t kDefaultNumTokens = 1024;
+constexpr int64_t kDefaultNumTokens = 1024, kDefaultNumTokensCuda = 8192;
 // Rows of logits that one step can give without gather_context_logits.
 constexpr int64_t kDefaultOutputs = 256;
 
@@ -77,9 +77,9 @@ class Resolver {
     c.kv_cache_type = "paged";
     if (!c.use_paged_context_fmha)
       change("use_paged_context_fmha", c.use_paged_context_fmha, true, "prompts always read the paged KV cache");
-    lengths();
     resolved_.target = parse_target(c.target, c.threads);
     c.target = resolved_.target.text();
+    lengths();
     resolved_.limits = {c.max_batch_size, c.max_seq_len, c.max_num_tokens,
                         c.gather_context_logits ? c.max_num_tokens : std::max(c.max_batch_size, kDefaultOutputs)};
     if (c.strict && !resolved_.overrides.empty()) {
@@ -98,8 +98,9 @@ class Resolver {
     if (c.max_input_len == 0) c.max_input_len = c.max_seq_len;
     if (c.max_input_len > c.max_seq_len)
       change("max_input_len", c.max_input_len, c.max_seq_len, "a prompt is part of the sequence");
+    int64_t most = resolved_.target.kind == "cuda" ? kDefaultNumTokensCuda : kDefaultNumTokens;
     if (c.max_num_tokens == 0)
-      c.max_num_tokens = std::max(c.max_batch_size, std::min(kDefaultNumTokens, c.max_seq_len));
+      c.max_num_tokens = std::max(c.max_batch_size, std::min(most, c.max_seq_len));
     if (c.max_num_tokens < c.max_batch_size)
       change("max_num_tokens", c.max_num_tokens, c.max_batch_size, "every sequence of a step has at least one token");
   }

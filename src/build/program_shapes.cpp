@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kTypicalContext = 512;
 constexpr int64_t kLargestDecodeStep = 64;
 // Kernels work through longer steps in blocks of rows; measuring more tokens than this shows nothing new.
-constexpr int64_t kLargestMeasuredStep = 512;
+int64_t largest_measured_step(const Target& target) { return target.kind == "cuda" ? 2048 : 512; }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -29,11 +29,12 @@ int64_t kept_positions(const CacheGroup& group, const StepLimits& limits) {
   return std::min(limits.max_seq_len, group.window + limits.max_num_tokens + group.page_size);
 }
 
-ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t least, int64_t tokens) {
+ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t most_measured, int64_t least,
+                       int64_t tokens) {
   ProgramShape shape;
   bool decodes = tokens <= kLargestDecodeStep;
   int64_t sequences = decodes ? std::min(tokens, limits.max_batch_size) : 1;
-  int64_t measured = std::clamp(kLargestMeasuredStep, least, tokens);
+  int64_t measured = std::clamp(most_measured, least, tokens);
   auto add = [&](std::string symbol, int64_t min, int64_t opt, int64_t max) {
     shape.dims.push_back({symbol, min, opt, max});
     shape.opt[symbol] = opt;
@@ -57,11 +58,11 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
 
 }  // namespace
 
-std::vector<ProgramShape> program_shapes(const Network& network, const StepLimits& limits) {
+std::vector<ProgramShape> program_shapes(const Network& network, const StepLimits& limits, const Target& target) {
   std::vector<ProgramShape> shapes;
   int64_t least = 1;
   for (int64_t tokens : token_counts(limits.max_num_tokens)) {
-    shapes.push_back(shape_for(network, limits, least, tokens));
+    shapes.push_back(shape_for(network, limits, largest_measured_step(target), least, tokens));
     least = tokens + 1;
   }
   return shapes;

@@ -24,7 +24,7 @@ struct ProgramShape {
 
 // Powers of two to 64 tokens, then every factor of four, up to the limit. A program with few tokens is measured as
 // decodes (one token a sequence), one with many as the prefill of one sequence.
-std::vector<ProgramShape> program_shapes(const Network& network, const StepLimits& limits);
+std::vector<ProgramShape> program_shapes(const Network& network, const StepLimits& limits, const Target& target);
 
 // The op node `node` of `network` at sizes `dims`.
 Problem problem_at(const Network& network, const Node& node, const DimValues& dims);

@@ -1,10 +1,12 @@
 #include "device/target.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/thread_pool.h"
+#include "device/cuda/device.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -104,9 +106,72 @@ void mask_cpu_features(CpuLevel level) {
   if (level < CpuLevel::kAvx512) f.avx512_bf16 = f.avx512_vnni = false;
 }
 
-std::string Target::text() const { return kind + ":" + std::string(enum_name(cpu_level)); }
+std::string Target::text() const { return kind + ":" + (kind == "cuda" ? cuda_arch : std::string(enum_name(cpu_level))); }
+
+namespace {
+
+// What device code may be compiled for; a suffix means that the code runs on this very generation alone.
+constexpr std::array<std::string_view, 6> kCudaArchs = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
+
+// "sm_90a" for compute capability 9.0; the newest that is not newer otherwise; "" when there is none.
+std::string arch_of(const cuda::DeviceFacts& facts) {
+  int capability = facts.compute_major * 10 + facts.compute_minor;
+  std::string found;
+  for (std::string_view arch : kCudaArchs) {
+    bool exact = arch.ends_with('a');
+    int number = std::stoi(std::string(arch.substr(3)));
+    if (exact ? number == capability : number <= capability && number / 10 == facts.compute_major) found = arch;
+  }
+  return found;
+}
+
+Target parse_cuda_target(std::string_view text) {
+  Target target;
+  target.kind = "cuda";
+  std::string missing = cuda::Device::missing(), present;
+  cuda::DeviceFacts facts;
+  if (missing.empty()) {
+    facts = cuda::Device::open()->facts();
+    present = arch_of(facts);
+  }
+  if (text == "cuda") {
+    if (!missing.empty())
+      fail(ErrorCode::kIncompatible,
+           "the target cuda needs a GPU to be found out: {}. Name the architecture (cuda:sm_90a) to build without one",
+           missing);
+    if (present.empty())
+      fail(ErrorCode::kIncompatible, "{} has compute capability {}.{}; needed is one of {}", facts.name,
+           facts.compute_major, facts.compute_minor,
+           join(std::vector<std::string>(kCudaArchs.begin(), kCudaArchs.end())));
+    target.cuda_arch = present;
+  } else {
+    target.cuda_arch = text.substr(5);
+    if (std::find(kCudaArchs.begin(), kCudaArchs.end(), target.cuda_arch) == kCudaArchs.end())
+      fail(ErrorCode::kUsage, "the target is cuda or cuda:ARCH with ARCH one of {}, not \"{}\"",
+           join(std::vector<std::string>(kCudaArchs.begin(), kCudaArchs.end())), text);
+  }
+  if (target.cuda_arch == present) {
+    target.multiprocessors = facts.multiprocessors;
+    target.device = format("{}/{}/{}sm", facts.name, present, facts.multiprocessors);
+  }
+  return target;
+}
+
+// Why this machine's GPU cannot run code for `target`, or "".
+std::string missing_for_cuda(const Target& target) {
+  std::string missing = cuda::Device::missing();
+  if (!missing.empty()) return "needs an NVIDIA GPU: " + missing;
+  cuda::DeviceFacts facts = cuda::Device::open()->facts();
+  std::string present = arch_of(facts);
+  if (target.cuda_arch == present) return "";
+  return format("needs {}; this machine's {} has {}", target.cuda_arch, facts.name,
+                present.empty() ? format("compute capability {}.{}", facts.compute_major, facts.compute_minor) : present);
+}
+
+}  // namespace
 
 Target parse_target(std::string_view text, int threads) {
+  if (text == "cuda" || text.starts_with("cuda:")) return parse_cuda_target(text);
   const CpuFeatures& cpu = cpu_features();
   Target target;
   target.threads = threads;
@@ -114,7 +179,7 @@ Target parse_target(std::string_view text, int threads) {
   if (text.starts_with("cpu:")) {
     target.cpu_level = parse_enum<CpuLevel>(text.substr(4));
   } else if (text != "cpu") {
-    fail(ErrorCode::kUsage, "the target is cpu, cpu:portable, cpu:avx2, cpu:avx512 or cpu:amx, not \"{}\"", text);
+    fail(ErrorCode::kUsage, "the target is cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx, cuda or cuda:ARCH, not \"{}\"", text);
   }
   // VDPBF16PS comes with every AMX part; on AVX-512 it is used where this machine has it.
   target.avx512_bf16 = target.cpu_level == CpuLevel::kAmx ||
@@ -126,7 +191,7 @@ Target parse_target(std::string_view text, int threads) {
 
 std::string missing_for(const Target& target) {
   const CpuFeatures& cpu = cpu_features();
-  if (target.kind != "cpu") return format("needs a {} device", target.kind);
+  if (target.kind == "cuda") return missing_for_cuda(target);
   if (target.cpu_level > cpu.level)
     return format("needs {}; this machine has {}", enum_name(target.cpu_level), enum_name(cpu.level));
   if (target.avx512_bf16 && !cpu.avx512_bf16) return "needs avx512_bf16, which this machine lacks";

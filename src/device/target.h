@@ -41,7 +41,9 @@ struct Target {
   std::string text() const;
 };
 
-// "cpu" (the machine's best), "cpu:avx2", "cpu:avx512", "cpu:amx", "cpu:portable". Throws a usage Error otherwise.
+// "cpu" (the machine's best), "cpu:avx2", "cpu:avx512", "cpu:amx", "cpu:portable"; "cuda" (the first GPU of this
+// machine), "cuda:sm_80", "cuda:sm_89", "cuda:sm_90a", "cuda:sm_100a". Throws a usage Error otherwise, and one with
+// ErrorCode::kIncompatible for "cuda" without a GPU. For an architecture that this machine has not, `device` is empty.
 Target parse_target(std::string_view text, int threads);
 
 // Whether this machine can run code built for `target`; else why not ("needs amx; this machine has avx512").

@@ -1,9 +1,11 @@
 // Code that the runtime can launch. A kernel is made once from its parameter text and then run many times; running
-// allocates nothing and does not throw.
+// allocates nothing. A CPU kernel has done its work when run() returns and does not throw; a CUDA kernel has enqueued it
+// and throws an Error when the driver refuses.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -12,6 +14,11 @@
 #include "tensor/dtype.h"
 
 namespace ingot {
+
+namespace cuda {
+class Device;
+class Stream;
+}  // namespace cuda
 
 // One tensor as a kernel sees it at a run: actual sizes, memory in the layout that the tactic asked for.
 struct Argument {
@@ -29,7 +36,8 @@ struct Argument {
 struct Launch {
   std::span<const Argument> arguments;  // in the order of the step's buffers
   std::byte* scratch = nullptr;         // 64-byte aligned; as many bytes as the tactic asked for
-  ThreadPool* threads = nullptr;
+  ThreadPool* threads = nullptr;         // for CPU kernels
+  cuda::Stream* stream = nullptr;        // for CUDA kernels
 };
 
 class Kernel {
@@ -38,16 +46,24 @@ class Kernel {
   virtual void run(const Launch& launch) const = 0;
 };
 
+// What kernels for a GPU are made with.
+struct KernelSupport {
+  std::shared_ptr<cuda::Device> device;
+  std::function<std::span<const std::byte>(std::string_view name)> module_image;  // the cubin called so
+};
+
 // One entry of the list of kernels. `make` parses the parameter text ("{tile = 6x16}") and throws an Error with
 // ErrorCode::kIncompatible when it does not hold what the kernel needs.
 struct KernelEntry {
   std::string_view name;  // "cpu.matmul_avx2"
-  std::unique_ptr<Kernel> (*make)(std::string_view parameters);
+  std::unique_ptr<Kernel> (*make)(std::string_view parameters) = nullptr;
+  std::unique_ptr<Kernel> (*make_on_gpu)(std::string_view parameters, const KernelSupport& support) = nullptr;
 };
 
 // The kernels of this build, in the order of kernel_list.cpp.
 std::span<const KernelEntry> kernel_list();
 // Throws an Error with ErrorCode::kIncompatible when there is no kernel of that name.
-std::unique_ptr<Kernel> make_kernel(std::string_view name, std::string_view parameters);
+std::unique_ptr<Kernel> make_kernel(std::string_view name, std::string_view parameters,
+                                    const KernelSupport& support = {});
 
 }  // namespace ingot

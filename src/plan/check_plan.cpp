@@ -46,11 +46,13 @@ class Checker {
     check_names(plan_.groups, "cache group");
     check_names(plan_.states, "state");
     check_names(plan_.weights, "weight");
+    check_names(plan_.modules, "module");
     for (const CacheGroup& group : plan_.groups)
       if (group.page_size < 1 || group.page_size > kMaxSize || group.window < 0 || group.window > kMaxSize)
         refuse("cache group {}: page size {} and window {}", group.name, group.page_size, group.window);
     for (const PlanState& state : plan_.states) check_state(state);
     check_weights();
+    check_modules();
     for (size_t i = 0; i < plan_.programs.size(); ++i) {
       Scope scope(format("program {}", i));
       check_program(plan_.programs[i]);
@@ -89,6 +91,16 @@ class Checker {
       if (weight.type.layout.empty() ? weight.bytes != needed : weight.bytes < needed)
         refuse("{} bytes are stored; {} needs {}", weight.bytes, print(weight.type), needed);
       end = weight.offset + weight.bytes;
+    }
+  }
+
+  void check_modules() const {
+    uint64_t end = 0;
+    for (const PlanModule& module : plan_.modules) {
+      Scope scope(format("module {}", module.name));
+      check_within(module.offset, module.bytes, kMaxBytes, "module");
+      if (module.offset < end) refuse("the offset {} lies before the end {} of the module before", module.offset, end);
+      end = module.offset + module.bytes;
     }
   }
 
@@ -185,6 +197,10 @@ void check_plan(const Plan& plan) { Checker(plan).check(); }
 
 uint64_t weight_section_bytes(const Plan& plan) {
   return plan.weights.empty() ? 0 : plan.weights.back().offset + plan.weights.back().bytes;
+}
+
+uint64_t module_section_bytes(const Plan& plan) {
+  return plan.modules.empty() ? 0 : plan.modules.back().offset + plan.modules.back().bytes;
 }
 
 }  // namespace ingot

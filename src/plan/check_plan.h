@@ -17,5 +17,7 @@ void check_plan(const Plan& plan);
 
 // The bytes of the weight section: where the last weight ends.
 uint64_t weight_section_bytes(const Plan& plan);
+// The same for the module section.
+uint64_t module_section_bytes(const Plan& plan);
 
 }  // namespace ingot

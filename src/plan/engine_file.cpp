@@ -104,7 +104,7 @@ void check_zeros(Bytes file, uint64_t begin, uint64_t end) {
 EngineContent read_checked(Bytes file, const EngineReadOptions& options) {
   EnginePreamble preamble = read_preamble(file);
   std::string_view header_text = text_of(file.subspan(preamble.header_offset, preamble.header_bytes));
-  Section weights, plan;
+  Section weights, modules, plan;
   EngineContent content;
   {
     Scope scope("header");
@@ -112,23 +112,30 @@ EngineContent read_checked(Bytes file, const EngineReadOptions& options) {
     Json header = parse_json(header_text);
     check_members(header, 2);
     const Json& sections = header.at("sections");
-    if (sections.as_array().size() != 2) refuse("there are {} sections, not 2", sections.as_array().size());
-    weights = read_section(sections.as_array()[0], "weights", sizeof preamble, preamble.header_offset);
-    plan = read_section(sections.as_array()[1], "plan", weights.offset + weights.bytes, preamble.header_offset);
+    if (sections.as_array().size() != 3) refuse("there are {} sections, not 3", sections.as_array().size());
+    uint64_t limit = preamble.header_offset;
+    weights = read_section(sections.as_array()[0], "weights", sizeof preamble, limit);
+    modules = read_section(sections.as_array()[1], "modules", weights.offset + weights.bytes, limit);
+    plan = read_section(sections.as_array()[2], "plan", modules.offset + modules.bytes, limit);
     content.content_hash = header.at("content_hash").as_string();
     if (content.content_hash != content_hash_of(sections)) refuse("the content hash does not match the sections");
     if (preamble.header_offset - (plan.offset + plan.bytes) >= kEngineSectionAlignment)
       refuse("bytes that belong to no section lie before it");
   }
   check_zeros(file, sizeof preamble, weights.offset);
-  check_zeros(file, weights.offset + weights.bytes, plan.offset);
+  check_zeros(file, weights.offset + weights.bytes, modules.offset);
+  check_zeros(file, modules.offset + modules.bytes, plan.offset);
   check_zeros(file, plan.offset + plan.bytes, preamble.header_offset);
+  verify(file, modules, "modules", 1);
   verify(file, plan, "plan", 1);
   Scope scope("section plan");
   content.plan = plan_from_json(parse_json(text_of(file.subspan(plan.offset, plan.bytes))));
   check_plan(content.plan);
   if (weight_section_bytes(content.plan) != weights.bytes)
     refuse("its weights take {} bytes; the section weights has {}", weight_section_bytes(content.plan), weights.bytes);
+  if (module_section_bytes(content.plan) != modules.bytes)
+    refuse("its modules take {} bytes; the section modules has {}", module_section_bytes(content.plan), modules.bytes);
+  content.modules = file.subspan(modules.offset, modules.bytes);
   content.weights = file.subspan(weights.offset, weights.bytes);
   if (options.verify_weights) verify(file, weights, "weights", options.threads);
   return content;
@@ -151,6 +158,7 @@ EngineFile EngineFile::open(const Path& path, const EngineReadOptions& options) 
   EngineContent content = read_engine(engine.file_.bytes(), options);
   engine.plan_ = std::move(content.plan);
   engine.weights_ = content.weights;
+  engine.modules_ = content.modules;
   engine.content_hash_ = std::move(content.content_hash);
   return engine;
 }

@@ -9,13 +9,14 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/mapped_file.h"
 #include "plan/plan.h"
 
 namespace ingot {
 
 // Changes whenever a reader of the old form would misread the new one.
-constexpr uint32_t kEngineFormatVersion = 1;
+constexpr uint32_t kEngineFormatVersion = 2;
 
 // Writes an engine file in one pass. Nothing is left behind unless finish() returns. The same weights and plan give the
 // same bytes.
@@ -30,13 +31,14 @@ class EngineWriter {
   void pad_weights_to(uint64_t offset);
   uint64_t weight_bytes() const;
 
-  // Writes the plan and the header, syncs and renames. Returns the content hash: 16 hexadecimal digits that stand for
-  // every byte of the plan and of the weights.
-  std::string finish(const Plan& plan);
+  // Writes the modules (all of them, each at its PlanModule::offset), the plan and the header, syncs and renames.
+  // Returns the content hash: 16 hexadecimal digits that stand for every byte of plan, modules and weights.
+  std::string finish(const Plan& plan, std::span<const std::byte> modules = {});
 
  private:
   struct Section;
   void write_section(Section& section, std::span<const std::byte> bytes);
+  Json write_whole_section(std::string_view name, std::span<const std::byte> bytes);
 
   AtomicFile file_;
   std::unique_ptr<Section> weights_;
@@ -47,7 +49,8 @@ struct EngineReadOptions {
   int threads = 1;             // for that
 };
 
-// An engine file, mapped and validated: everything in plan() satisfies check_plan, and its weights lie in weights().
+// An engine file, mapped and validated: everything in plan() satisfies check_plan, and its weights and
+// modules lie in weights() and modules().
 class EngineFile {
  public:
   // Throws an Error with ErrorCode::kIncompatible that names the section or field that is damaged, or the version found
@@ -56,20 +59,21 @@ class EngineFile {
 
   const Plan& plan() const { return plan_; }
   std::span<const std::byte> weights() const { return weights_; }
+  std::span<const std::byte> modules() const { return modules_; }
   const std::string& content_hash() const { return content_hash_; }
   uint64_t bytes() const { return file_.bytes().size(); }
 
  private:
   MappedFile file_;
   Plan plan_;
-  std::span<const std::byte> weights_;
+  std::span<const std::byte> weights_, modules_;
   std::string content_hash_;
 };
 
 // The same for bytes in memory, which begin at a multiple of 64: what open() does behind the mapping.
 struct EngineContent {
   Plan plan;
-  std::span<const std::byte> weights;  // inside the bytes given
+  std::span<const std::byte> weights, modules;  // inside the bytes given
   std::string content_hash;
 };
 EngineContent read_engine(std::span<const std::byte> bytes, const EngineReadOptions& options = {});

@@ -75,21 +75,28 @@ void EngineWriter::pad_weights_to(uint64_t offset) {
     write_weights(std::span(kZeros).first(std::min<uint64_t>(kZeros.size(), offset - weights_->bytes)));
 }
 
-std::string EngineWriter::finish(const Plan& plan) {
+Json EngineWriter::write_whole_section(std::string_view name, std::span<const std::byte> bytes) {
+  Section section;
+  file_.pad_to(aligned(file_.position()));
+  section.offset = file_.position();
+  write_section(section, bytes);
+  return section.describe(name);
+}
+
+std::string EngineWriter::finish(const Plan& plan, std::span<const std::byte> modules) {
   Scope scope("engine file");
   check_plan(plan);
   if (weight_section_bytes(plan) != weights_->bytes)
     fail(ErrorCode::kRuntime, "{} bytes of weights were written where the plan has {}", weights_->bytes,
          weight_section_bytes(plan));
+  if (module_section_bytes(plan) != modules.size())
+    fail(ErrorCode::kRuntime, "{} bytes of modules are given where the plan has {}", modules.size(),
+         module_section_bytes(plan));
   Json sections = Json::array();
   sections.push(weights_->describe("weights"));
   file_.start_writeback();
-
-  Section plan_section;
-  file_.pad_to(aligned(file_.position()));
-  plan_section.offset = file_.position();
-  write_section(plan_section, bytes_of(plan_to_json(plan).dump()));
-  sections.push(plan_section.describe("plan"));
+  sections.push(write_whole_section("modules", modules));
+  sections.push(write_whole_section("plan", bytes_of(plan_to_json(plan).dump())));
 
   Json header = Json::object();
   std::string content_hash = content_hash_of(sections);

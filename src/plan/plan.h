@@ -66,6 +66,15 @@ struct PlanState {
   bool operator==(const PlanState&) const = default;
 };
 
+// Device code that steps name: a cubin, in the engine's section of modules.
+struct PlanModule {
+  std::string name;     // stands for its source: 16 hexadecimal digits
+  std::string target;   // "sm_90a"
+  uint64_t offset = 0;  // in the module section, a multiple of 64
+  uint64_t bytes = 0;
+  bool operator==(const PlanModule&) const = default;
+};
+
 struct PlanInput {
   std::string name;
   TensorType type;
@@ -79,6 +88,7 @@ struct Plan {
   std::vector<CacheGroup> groups;
   std::vector<PlanState> states;
   std::vector<PlanWeight> weights;
+  std::vector<PlanModule> modules;
   std::vector<Program> programs;
   bool avx512_bf16 = false;  // the CPU programs need VDPBF16PS
   bool operator==(const Plan&) const = default;

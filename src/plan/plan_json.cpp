@@ -127,6 +127,7 @@ class Reader {
     result.groups = plan.list("groups", read_fields<CacheGroup>);
     result.states = plan.list("states", [&](const Json& member) { return read_state(member); });
     result.weights = plan.list("weights", [&](const Json& member) { return read_weight(member); });
+    result.modules = plan.list("modules", read_module);
     result.programs = plan.list("programs", [&](const Json& member) { return read_program(member); });
     result.avx512_bf16 = plan.get("avx512_bf16").as_bool();
     plan.done();
@@ -175,6 +176,13 @@ class Reader {
                       members.size("bytes")};
     members.done();
     return weight;
+  }
+
+  static PlanModule read_module(const Json& json) {
+    Members members(json);
+    PlanModule module{members.string("name"), members.string("target"), members.size("offset"), members.size("bytes")};
+    members.done();
+    return module;
   }
 
   BufferRef read_buffer(const Json& json) const {
@@ -236,6 +244,10 @@ Json plan_to_json(const Plan& plan) {
                    {"offset", value.offset},
                    {"bytes", value.bytes}});
   };
+  auto module = [](const PlanModule& value) {
+    return object(
+        {{"name", value.name}, {"target", value.target}, {"offset", value.offset}, {"bytes", value.bytes}});
+  };
   auto group = [](const CacheGroup& value) { return value_to_json(value); };
   auto program = [&](const Program& value) { return program_to_json(value, types); };
   Json json = object({{"inputs", array_of(plan.inputs, input)},
@@ -243,6 +255,7 @@ Json plan_to_json(const Plan& plan) {
                       {"groups", array_of(plan.groups, group)},
                       {"states", array_of(plan.states, state)},
                       {"weights", array_of(plan.weights, weight)},
+                      {"modules", array_of(plan.modules, module)},
                       {"programs", array_of(plan.programs, program)},
                       {"avx512_bf16", plan.avx512_bf16}});
   json.as_object().insert(json.as_object().begin(), {"types", types.take()});

@@ -47,7 +47,9 @@ class Inputs {
 // Valid inputs, a pure function of problem and seed: indices in range, a step of decodes and chunks over scattered
 // pages, slots that differ, floats around zero scaled so that outputs are around 1. Fast enough for whole weights. An
 // Error when there are none (more tokens than the listed pages hold). Float inputs but the first of more than
-// `largest_filled` bytes stay as the system gave them, for callers that bring other memory for them.
+// `largest_filled` bytes stay as the system gave them, for callers that bring other memory for them; with kIndicesOnly
+// all float inputs do.
+constexpr int64_t kIndicesOnly = -1;
 Inputs make_inputs(const Problem& problem, uint64_t seed, int64_t largest_filled = INT64_MAX);
 
 // The dtype that a kernel may round the operands of its products to: that of the weights or the KV cache. Sums are

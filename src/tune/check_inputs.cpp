@@ -70,7 +70,7 @@ class InputMaker {
   // mean + deviation * normal: runs of a table of normals, copied from random places, which writes at memory speed.
   void normal(size_t input, double deviation = 1, double mean = 0) {
     const TensorType& type = problem_.inputs[input];
-    if (input > 0 && type.bytes() > largest_filled_) return;
+    if (largest_filled_ < 0 || (input > 0 && type.bytes() > largest_filled_)) return;
     std::vector<std::byte> table(static_cast<size_t>(kTableSize + kRun) * 8);
     for (int64_t i = 0; i < kTableSize + kRun; ++i)
       store_element(type.dtype, table.data(), i, mean + deviation * normals_[static_cast<size_t>(i)]);

@@ -27,12 +27,13 @@ Argument make_argument(const TensorType& type, void* data) {
   return argument;
 }
 
-TacticRunner::TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch)
+TacticRunner::TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch,
+                           const KernelSupport& support)
     : own_scratch_(scratch ? 0 : static_cast<size_t>(tactic.scratch_bytes)),
       scratch_(scratch ? scratch : own_scratch_.data()) {
   for (const CompiledStep& step : tactic.steps) {
     BoundStep bound;
-    bound.kernel = make_kernel(step.kernel, step.parameters);
+    bound.kernel = make_kernel(step.kernel, step.parameters, support);
     for (int index : step.arguments) {
       size_t i = static_cast<size_t>(index);
       const TensorType& type =
@@ -51,7 +52,11 @@ void TacticRunner::bind(int index, void* data) {
 }
 
 void TacticRunner::run(ThreadPool& threads) {
-  for (const BoundStep& step : steps_) step.kernel->run({step.arguments, scratch_, &threads});
+  for (const BoundStep& step : steps_) step.kernel->run({step.arguments, scratch_, &threads, nullptr});
+}
+
+void TacticRunner::enqueue(cuda::Stream& stream) {
+  for (const BoundStep& step : steps_) step.kernel->run({step.arguments, scratch_, nullptr, &stream});
 }
 
 int64_t stored_bytes(const Problem& problem, const CompiledTactic& tactic, size_t index) {

@@ -25,14 +25,18 @@ class AlignedBytes {
   size_t size_ = 0;
 };
 
+// All memory belongs to the device that the tactic's kernels run on.
 class TacticRunner {
  public:
   // With `scratch`, at least tactic.scratch_bytes of it, that memory is used; runners that take turns may share it.
-  TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch = nullptr);
+  // Tactics for a GPU need it, and `support`.
+  TacticRunner(const Problem& problem, const CompiledTactic& tactic, std::byte* scratch = nullptr,
+               const KernelSupport& support = {});
 
   // Points input or output `index` (inputs first) at the caller's memory, in the layout that the tactic asks for.
   void bind(int index, void* data);
   void run(ThreadPool& threads);
+  void enqueue(cuda::Stream& stream);
 
  private:
   struct BoundStep {

@@ -119,4 +119,11 @@ void TimingCache::add(std::string_view device, std::string_view problem, const T
   entries_[Key(device, problem, candidate_text(tactic, version))] = timing;
 }
 
+std::vector<std::string> TimingCache::devices() const {
+  std::vector<std::string> devices;
+  for (const auto& [key, timing] : entries_)
+    if (devices.empty() || devices.back() != std::get<0>(key)) devices.push_back(std::get<0>(key));
+  return devices;
+}
+
 }  // namespace ingot

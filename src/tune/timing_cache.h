@@ -44,6 +44,7 @@ class TimingCache {
                              std::string_view version) const;
   void add(std::string_view device, std::string_view problem, const Tactic& tactic, std::string_view version,
            Timing timing);
+  std::vector<std::string> devices() const;  // that entries are of, sorted
   size_t size() const { return entries_.size(); }
   bool operator==(const TimingCache&) const = default;
 

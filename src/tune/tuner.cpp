@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "base/log.h"
-#include "tune/check.h"
-#include "tune/runner.h"
+#include "tune/tactic_bench.h"
 
 namespace ingot {
 
@@ -16,68 +15,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Weights and caches are read from this much memory in turn: more than the last-level cache that a machine of the
-// threads' share can keep, and small beside a model.
-constexpr size_t kColdBytes = size_t{384} << 20;
-// Measured problems are cut down to about these, so that one turn takes milliseconds and what does not shrink with the
-// output features (packing activations) stays a small part of it. The first screening uses a small part of them.
-constexpr int64_t kCutBytes = int64_t{12} << 20;
-constexpr double kCutFlopsPerThread[] = {0.1e9, 0.25e9, 0.4e9, 4e9};  // by CpuLevel
-constexpr double kScreenPart = 0.125;
-// Larger inputs than this are weights and caches, which come from cold memory.
-constexpr int64_t kLargestFilled = int64_t{8} << 20;
-// A turn repeats short work: at least three times, and to at least this long in all.
-constexpr double kTurnMicroseconds = 100;
-constexpr double kShortMicroseconds = 2000;
-
 double microseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
 
-// Random float bytes that stand for weights while timing. Every dtype reads sane numbers: the pattern has small
-// exponents in both halves of each 32-bit word.
-class ColdMemory {
- public:
-  ColdMemory() : bytes_(kColdBytes) {
-    constexpr size_t kPattern = size_t{4} << 20;
-    uint64_t state = 0x9e3779b97f4a7c15;
-    auto* words = reinterpret_cast<uint32_t*>(bytes_.data());
-    for (size_t i = 0; i < kPattern / 4; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      words[i] = (static_cast<uint32_t>(state >> 32) & 0x81ff81ff) | 0x3c003c00;
-    }
-    for (size_t at = kPattern; at < kColdBytes; at += kPattern)
-      std::memcpy(bytes_.data() + at, bytes_.data(), kPattern);
-  }
-
-  // The next `size` bytes, never the ones used lately; nullptr when there is not that much.
-  std::byte* next(size_t size) {
-    if (size > kColdBytes) return nullptr;
-    if (at_ + size > kColdBytes) at_ = 0;
-    std::byte* data = bytes_.data() + at_;
-    at_ += (size + 63) / 64 * 64;
-    return data;
-  }
-
- private:
-  AlignedBytes bytes_;
-  size_t at_ = 0;
-};
-
 // The problem to be measured in place of `problem`, and the factor by which times grow.
-Problem cut_problem(const Problem& problem, int64_t max_bytes, double max_flops, double& factor) {
+Problem cut_problem(const Problem& problem, CutLimits limits, double& factor) {
   Problem cut = problem;
-  factor = problem.op.cut(cut.inputs, max_bytes, max_flops);
+  factor = problem.op.cut(cut.inputs, limits.max_bytes, limits.max_flops);
   cut.outputs = cut.op.infer(cut.inputs);
   return cut;
 }
 
-// An input that a real step reads from memory and not from a cache: a weight or a state.
-bool is_streamed(const TensorType& type) { return is_float(type.dtype) && type.bytes() >= (int64_t{128} << 10); }
-
 struct Candidate {
   size_t index;  // into ProblemTimings::candidates
-  std::unique_ptr<TacticRunner> runner;
+  CompiledTactic compiled;
+  std::unique_ptr<Contestant> contestant;
   std::string layouts;  // candidates compete within equal layouts
   double best = 1e300;
   bool alive = true;
@@ -88,36 +41,40 @@ std::string layouts_text(const CompiledTactic& tactic) { return join(tactic.inpu
 class Measurement {
  public:
   Measurement(const Target& target, const TuneOptions& options)
-      : options_(options), threads_(target.threads), target_(target) {}
+      : options_(options),
+        target_(target),
+        bench_(target.kind == "cuda" ? make_cuda_bench() : make_cpu_bench(target)) {}
 
-  // Fills in the times of every candidate of `timings`: two turns on a small cut, then several for those left.
+  // Fills in the times of every candidate of `timings`: two turns on a small cut where that is quicker, then several for
+  // those left.
   void measure(ProblemTimings& timings) {
     std::vector<size_t> everyone(timings.candidates.size());
     std::iota(everyone.begin(), everyone.end(), size_t{0});
-    take_turns(timings, everyone, kScreenPart, 2, kScreenTolerance);
+    if (auto limits = bench_->screening_limits()) take_turns(timings, everyone, *limits, 2, kScreenTolerance);
     std::vector<size_t> rest;
     for (size_t i = 0; i < timings.candidates.size(); ++i)
       if (!timings.candidates[i].timing.dropped) rest.push_back(i);
-    take_turns(timings, rest, 1, std::max(2, options_.effort), kTolerance);
+    take_turns(timings, rest, bench_->limits(), std::max(2, options_.effort), kTolerance);
     check_winners(timings);
   }
 
  private:
   static constexpr double kScreenTolerance = 1.35, kTolerance = 1.15;
   static constexpr double kHopeless = 2;  // times the best of a candidate's layouts: not worth a second run
+  static constexpr CutLimits kCheckLimits = {int64_t{1} << 20, 2e8};
 
-  // Measures the candidates `which` on `part` of a full cut and writes their times down.
-  void take_turns(ProblemTimings& timings, const std::vector<size_t>& which, double part, int turns, double tolerance) {
-    double factor = 1, flops = kCutFlopsPerThread[static_cast<size_t>(target_.cpu_level)] * target_.threads;
-    Problem cut = cut_problem(timings.problem, static_cast<int64_t>(kCutBytes * part), flops * part, factor);
-    Inputs inputs = make_inputs(cut, 1, kLargestFilled);
-    std::vector<Candidate> candidates = prepare(timings, which, cut, inputs);
+  // Measures the candidates `which` on a cut and writes their times down.
+  void take_turns(ProblemTimings& timings, const std::vector<size_t>& which, CutLimits limits, int turns,
+                  double tolerance) {
+    double factor = 1;
+    Problem cut = cut_problem(timings.problem, limits, factor);
+    std::vector<Candidate> candidates = prepare(timings, which, cut);
     for (int turn = 0; turn < turns; ++turn) {
       std::map<std::string, double> best;
       for (Candidate& candidate : candidates) {
         if (!candidate.alive) continue;
         double& least = best.try_emplace(candidate.layouts, 1e300).first->second;
-        take_turn(candidate, cut, timings.candidates[candidate.index].compiled, least * kHopeless);
+        candidate.best = std::min(candidate.best, candidate.contestant->turn(least * kHopeless));
         least = std::min(least, candidate.best);
       }
       if (turn > 0) drop_stragglers(candidates, tolerance);  // one bad turn may be another process's doing
@@ -126,80 +83,18 @@ class Measurement {
       timings.candidates[candidate.index].timing = {rounded_microseconds(candidate.best * factor), !candidate.alive};
   }
 
-  std::vector<Candidate> prepare(ProblemTimings& timings, const std::vector<size_t>& which, const Problem& cut,
-                                 Inputs& inputs) {
-    resize_outputs(cut);
+  std::vector<Candidate> prepare(ProblemTimings& timings, const std::vector<size_t>& which, const Problem& cut) {
+    bench_->begin(cut);
     std::vector<Candidate> candidates;
-    std::vector<CompiledTactic> compiled;
+    candidates.reserve(which.size());  // contestants refer to their tactics
     for (size_t c : which) {
       TimedTactic& timed = timings.candidates[c];
-      compiled.push_back(timed.source->compile(cut, timed.tactic.config, target_));
-      size_t scratch = static_cast<size_t>(compiled.back().scratch_bytes);
-      if (scratch > scratch_.size()) scratch_ = AlignedBytes(scratch);
-    }
-    for (size_t i = 0; i < which.size(); ++i) {
-      Candidate candidate{which[i], std::make_unique<TacticRunner>(cut, compiled[i], scratch_.data()),
-                          layouts_text(compiled[i])};
-      for (size_t input = 0; input < cut.inputs.size(); ++input)
-        candidate.runner->bind(static_cast<int>(input), inputs.data(input));
-      bind_outputs(*candidate.runner, cut, [&](size_t input) { return static_cast<void*>(inputs.data(input)); });
-      candidates.push_back(std::move(candidate));
+      Candidate& candidate =
+          candidates.emplace_back(Candidate{c, timed.source->compile(cut, timed.tactic.config, target_), {}, {}});
+      candidate.layouts = layouts_text(candidate.compiled);
+      candidate.contestant = bench_->enter(candidate.compiled);
     }
     return candidates;
-  }
-
-  // Output buffers grow and stay: fresh memory would be paid for page by page in the first turn.
-  void resize_outputs(const Problem& problem) {
-    outputs_.resize(std::max(outputs_.size(), problem.outputs.size()));
-    for (size_t i = 0; i < problem.outputs.size(); ++i) {
-      size_t bytes = static_cast<size_t>(problem.outputs[i].bytes()) + 64;
-      if (outputs_[i].size() < bytes) outputs_[i] = AlignedBytes(bytes);
-    }
-  }
-
-  template <class F>
-  void bind_outputs(TacticRunner& runner, const Problem& problem, F&& input_data) {
-    for (size_t o = 0; o < problem.outputs.size(); ++o) {
-      int alias = problem.op.aliased_input(static_cast<int>(o));
-      runner.bind(static_cast<int>(problem.inputs.size() + o),
-                  alias >= 0 ? input_data(static_cast<size_t>(alias)) : static_cast<void*>(outputs_[o].data()));
-    }
-  }
-
-  // Repeats short work, unless it takes longer than `hopeless` microseconds.
-  void take_turn(Candidate& candidate, const Problem& cut, const CompiledTactic& full, double hopeless) {
-    double total = 0;
-    int repeats = 0;
-    do {
-      bind_cold(*candidate.runner, cut, full);
-      Clock::time_point start = Clock::now();
-      candidate.runner->run(threads_);
-      double taken = microseconds_since(start);
-      candidate.best = std::min(candidate.best, taken);
-      total += taken;
-      ++repeats;
-    } while (candidate.best < kShortMicroseconds && candidate.best < hopeless &&
-             (repeats < 3 || total < kTurnMicroseconds) && repeats < 64);
-  }
-
-  // Points streamed inputs at memory that was not read lately. A state's output follows its input.
-  void bind_cold(TacticRunner& runner, const Problem& cut, const CompiledTactic& full) {
-    for (size_t i = 0; i < cut.inputs.size(); ++i) {
-      if (i == 0 && !is_state(cut, 0)) continue;  // activations come first and are warm in a step
-      if (!is_streamed(cut.inputs[i])) continue;
-      std::byte* data = cold_.next(static_cast<size_t>(stored_bytes(cut, full, i)));
-      if (!data) continue;
-      runner.bind(static_cast<int>(i), data);
-      for (size_t o = 0; o < cut.outputs.size(); ++o)
-        if (cut.op.aliased_input(static_cast<int>(o)) == static_cast<int>(i))
-          runner.bind(static_cast<int>(cut.inputs.size() + o), data);
-    }
-  }
-
-  static bool is_state(const Problem& problem, int input) {
-    for (size_t o = 0; o < problem.outputs.size(); ++o)
-      if (problem.op.aliased_input(static_cast<int>(o)) == input) return true;
-    return false;
   }
 
   static void drop_stragglers(std::vector<Candidate>& candidates, double tolerance) {
@@ -215,7 +110,7 @@ class Measurement {
   // Checks the fastest candidate of each layout on real data; a wrong one is dropped and the next is checked.
   void check_winners(ProblemTimings& timings) {
     double factor = 1;
-    Problem small = cut_problem(timings.problem, int64_t{1} << 20, 2e8, factor);
+    Problem small = cut_problem(timings.problem, kCheckLimits, factor);
     Inputs inputs = make_inputs(small, 2);
     Expected expected(small, inputs, CheckMode::kSample, compute_dtype(small));
     std::map<std::string, std::vector<TimedTactic*>> by_layout;
@@ -226,7 +121,8 @@ class Measurement {
       std::stable_sort(group.begin(), group.end(),
                        [](auto* a, auto* b) { return a->timing.microseconds < b->timing.microseconds; });
       for (TimedTactic* timed : group) {
-        CheckResult result = check(*timed, small, inputs, expected);
+        CompiledTactic compiled = timed->source->compile(small, timed->tactic.config, target_);
+        CheckResult result = bench_->check(small, compiled, inputs, expected);
         any = any || result.ok;
         if (result.ok) break;
         log_warning("{} {} computes {} wrongly ({}); it is not used", timed->tactic.source, timed->tactic.config,
@@ -237,37 +133,9 @@ class Measurement {
     if (!any) fail(ErrorCode::kRuntime, "every tactic for {} computed wrong results", timings.problem.key());
   }
 
-  CheckResult check(const TimedTactic& timed, const Problem& small, const Inputs& original, const Expected& expected) {
-    Inputs inputs = original;  // states are written in place
-    CompiledTactic compiled = timed.source->compile(small, timed.tactic.config, target_);
-    TacticRunner runner(small, compiled);
-    std::vector<AlignedBytes> packed_inputs;
-    std::vector<void*> data(small.inputs.size());
-    for (size_t i = 0; i < small.inputs.size(); ++i) {
-      data[i] = inputs.data(i);
-      if (!compiled.input_layouts[i].empty()) {
-        packed_inputs.push_back(packed(small.inputs[i], inputs.data(i), compiled.input_layouts[i]));
-        data[i] = packed_inputs.back().data();
-      }
-      runner.bind(static_cast<int>(i), data[i]);
-    }
-    resize_outputs(small);
-    bind_outputs(runner, small, [&](size_t i) { return data[i]; });
-    runner.run(threads_);
-    std::vector<const void*> outputs;
-    for (size_t o = 0; o < small.outputs.size(); ++o) {
-      int alias = small.op.aliased_input(static_cast<int>(o));
-      outputs.push_back(alias >= 0 ? data[static_cast<size_t>(alias)] : outputs_[o].data());
-    }
-    return expected.compare(outputs);
-  }
-
   TuneOptions options_;
-  ThreadPool threads_;
   Target target_;
-  ColdMemory cold_;
-  std::vector<AlignedBytes> outputs_;
-  AlignedBytes scratch_{64};
+  std::unique_ptr<TacticBench> bench_;
 };
 
 ProblemTimings enumerate_candidates(const Problem& problem, const Target& target, const SourceFilter& filter) {
@@ -343,40 +211,96 @@ bool SourceFilter::added(std::string_view source) const {
   return std::find(added_.begin(), added_.end(), source) != added_.end();
 }
 
+namespace {
+
+// What has to be done for a problem.
+enum class Work { kNone, kMeasure };
+
+class Tuning {
+ public:
+  Tuning(const Target& target, TimingCache& cache, const TuneOptions& options, Progress& progress)
+      : target_(target), cache_(cache), options_(options), progress_(progress) {}
+
+  Timings run(const std::vector<Problem>& problems) {
+    std::vector<Work> work;
+    for (const Problem& problem : problems) {
+      ProblemTimings one = enumerate_candidates(problem, target_, options_.sources);
+      for (const std::string& refusal : one.refusals) log_debug("{}: {}", problem.key(), refusal);
+      work.push_back(look_up(one));
+      timings_.problems.push_back(std::move(one));
+    }
+    compile_device_code(work);
+    progress_.begin("tune", problems.size());
+    for (size_t i = 0; i < problems.size(); ++i) {
+      if (work[i] == Work::kMeasure) measure(timings_.problems[i]);
+      progress_.advance(1);
+    }
+    progress_.finish();
+    return std::move(timings_);
+  }
+
+ private:
+  Work look_up(ProblemTimings& one) {
+    if (!options_.measure || one.candidates.size() == 1) {  // nothing to choose
+      guess(one);
+      return Work::kNone;
+    }
+    if (read_cache(one, cache_, target_)) {
+      ++timings_.cache_hits;
+      return Work::kNone;
+    }
+    if (options_.frozen || target_.device.empty())
+      fail(ErrorCode::kIncompatible,
+           "{}the timing cache does not know every candidate of {} on {}; build once {}",
+           options_.frozen ? "--frozen: " : "", one.problem.key(),
+           target_.device.empty() ? "any device with " + target_.text() : target_.device,
+           options_.frozen ? "without --frozen" : "on such a machine, or with -O0");
+    return Work::kMeasure;
+  }
+
+  // Of every candidate that will be measured, side by side: compiling takes longer than measuring.
+  void compile_device_code(const std::vector<Work>& work) {
+    std::vector<DeviceModule> modules;
+    std::set<std::string> names;
+    for (size_t i = 0; i < work.size(); ++i)
+      for (const TimedTactic& timed : timings_.problems[i].candidates)
+        if (work[i] == Work::kMeasure)
+          for (const DeviceModule& module : timed.compiled.modules)
+            if (names.insert(module.name()).second) modules.push_back(module);
+    if (modules.empty()) return;
+    progress_.begin("compile", 1);
+    Clock::time_point start = Clock::now();
+    ThreadPool threads(usable_cpus());
+    compile_all(modules, threads);
+    log_info("{} modules compiled in {:.2f} s", modules.size(), microseconds_since(start) / 1e6);
+    progress_.finish();
+  }
+
+  void measure(ProblemTimings& one) {
+    std::string key = one.problem.key();
+    progress_.note(key);
+    if (!measurement_) measurement_ = std::make_unique<Measurement>(target_, options_);
+    Clock::time_point start = Clock::now();
+    measurement_->measure(one);
+    log_debug("{}: {} candidates in {:.1f} ms", key, one.candidates.size(), microseconds_since(start) / 1e3);
+    for (const TimedTactic& timed : one.candidates)
+      cache_.add(target_.device, key, timed.tactic, timed.source->version(), timed.timing);
+    ++timings_.measured;
+  }
+
+  const Target& target_;
+  TimingCache& cache_;
+  const TuneOptions& options_;
+  Progress& progress_;
+  Timings timings_;
+  std::unique_ptr<Measurement> measurement_;  // made when something must be measured
+};
+
+}  // namespace
+
 Timings tune(const std::vector<Problem>& problems, const Target& target, TimingCache& cache, const TuneOptions& options,
              Progress& progress) {
-  Timings timings;
-  std::unique_ptr<Measurement> measurement;  // made when something must be measured
-  progress.begin("tune", problems.size());
-  for (const Problem& problem : problems) {
-    ProblemTimings one = enumerate_candidates(problem, target, options.sources);
-    std::string key = problem.key();
-    progress.note(key);
-    for (const std::string& refusal : one.refusals) log_debug("{}: {}", key, refusal);
-    if (!options.measure) {
-      guess(one);
-    } else if (one.candidates.size() == 1) {
-      guess(one);  // nothing to choose
-    } else if (read_cache(one, cache, target)) {
-      ++timings.cache_hits;
-    } else if (options.frozen) {
-      fail(ErrorCode::kIncompatible,
-           "--frozen: the timing cache does not know every candidate of {} on {}; build once without --frozen", key,
-           target.device);
-    } else {
-      if (!measurement) measurement = std::make_unique<Measurement>(target, options);
-      Clock::time_point start = Clock::now();
-      measurement->measure(one);
-      log_debug("{}: {} candidates in {:.1f} ms", key, one.candidates.size(), microseconds_since(start) / 1e3);
-      for (const TimedTactic& timed : one.candidates)
-        cache.add(target.device, key, timed.tactic, timed.source->version(), timed.timing);
-      ++timings.measured;
-    }
-    timings.problems.push_back(std::move(one));
-    progress.advance(1);
-  }
-  progress.finish();
-  return timings;
+  return Tuning(target, cache, options, progress).run(problems);
 }
 
 }  // namespace ingot

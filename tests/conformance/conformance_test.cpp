@@ -1,5 +1,5 @@
 // Every problem of tests/problems/*.txt, by every tactic of every source, for every CPU level that this machine has,
-// on one thread and on two, against the meaning of the op.
+// on one thread and on two, and for its GPU, against the meaning of the op.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,15 +12,16 @@
 #include <set>
 
 #include "base/log.h"
+#include "device/cuda/device.h"
 #include "tune/check.h"
-#include "tune/runner.h"
+#include "tune/gpu_runner.h"
 
 namespace ingot {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Every source may refuse what this file holds; all other problems need a source at every level.
+// The CPU sources may refuse what this file holds; all other problems need a source for every target.
 constexpr std::string_view kMayBeRefused = "half_activations";
 constexpr size_t kGuard = 256;
 constexpr std::byte kUnwritten{0xff};  // NaN in every float dtype, -1 in integers
@@ -41,14 +42,29 @@ std::vector<std::string> problem_lines(const fs::path& file) {
   return lines;
 }
 
-std::vector<CpuLevel> levels() {
-  std::vector<CpuLevel> levels;
+std::vector<Target> cpu_targets() {
+  std::vector<Target> targets;
   for (int level = 0; level <= static_cast<int>(cpu_features().level); ++level)
-    levels.push_back(static_cast<CpuLevel>(level));
-  return levels;
+    targets.push_back(parse_target(format("cpu:{}", enum_names(CpuLevel{})[static_cast<size_t>(level)]), 2));
+  return targets;
 }
 
+// Tactics for the CPU and for a GPU behind one interface: all memory is the host's.
+struct HostTrialRunner {
+  HostTrialRunner(const Problem& problem, const CompiledTactic& tactic) : runner(problem, tactic) {}
+  void bind(int index, std::byte* data, size_t) { runner.bind(index, data); }
+  void run(ThreadPool& threads) { runner.run(threads); }
+  TacticRunner runner;
+};
+struct GpuTrialRunner {
+  GpuTrialRunner(const Problem& problem, const CompiledTactic& tactic) : runner(problem, tactic) {}
+  void bind(int index, std::byte* data, size_t bytes) { runner.bind(index, data, bytes); }
+  void run(ThreadPool&) { runner.run(); }
+  GpuRunner runner;
+};
+
 // Outputs, and inputs that are states, in memory of their own with a guarded end.
+template <class Runner>
 class Trial {
  public:
   Trial(const Problem& problem, const Inputs& inputs, const CompiledTactic& tactic) : runner_(problem, tactic) {
@@ -56,10 +72,11 @@ class Trial {
       const std::string& layout = tactic.input_layouts.at(i);
       if (layout.empty()) continue;
       packed_.push_back(packed(problem.inputs[i], inputs.data(i), layout));
-      runner_.bind(static_cast<int>(i), packed_.back().data());
+      runner_.bind(static_cast<int>(i), packed_.back().data(), packed_.back().size());
     }
     for (size_t i = 0; i < problem.inputs.size(); ++i)
-      if (tactic.input_layouts[i].empty()) runner_.bind(static_cast<int>(i), inputs.data(i));
+      if (tactic.input_layouts[i].empty() && !is_state(problem, i))
+        runner_.bind(static_cast<int>(i), inputs.data(i), static_cast<size_t>(problem.inputs[i].bytes()));
     for (size_t o = 0; o < problem.outputs.size(); ++o) {
       size_t bytes = static_cast<size_t>(problem.outputs[o].bytes());
       AlignedBytes& memory = outputs_.emplace_back(bytes + kGuard);
@@ -67,9 +84,9 @@ class Trial {
       int state = problem.op.aliased_input(static_cast<int>(o));
       if (state >= 0) {
         if (bytes > 0) std::memcpy(memory.data(), inputs.data(static_cast<size_t>(state)), bytes);
-        runner_.bind(state, memory.data());
+        runner_.bind(state, memory.data(), memory.size());
       }
-      runner_.bind(static_cast<int>(problem.inputs.size() + o), memory.data());
+      runner_.bind(static_cast<int>(problem.inputs.size() + o), memory.data(), memory.size());
     }
   }
 
@@ -85,7 +102,13 @@ class Trial {
   }
 
  private:
-  TacticRunner runner_;
+  static bool is_state(const Problem& problem, size_t input) {
+    for (size_t o = 0; o < problem.outputs.size(); ++o)
+      if (problem.op.aliased_input(static_cast<int>(o)) == static_cast<int>(input)) return true;
+    return false;
+  }
+
+  Runner runner_;
   std::vector<AlignedBytes> packed_, outputs_;
 };
 
@@ -100,7 +123,10 @@ struct Case {
       rounding.emplace(problem, inputs, CheckMode::kFull, compute_dtype(problem));
   }
   // Below avx512 no instruction works on bf16, so there is no reason to round operands.
-  const Expected& expected(CpuLevel level) const { return rounding && level >= CpuLevel::kAvx512 ? *rounding : strict; }
+  const Expected& expected(const Target& target) const {
+    bool may_round = target.kind == "cuda" || target.cpu_level >= CpuLevel::kAvx512;
+    return rounding && may_round ? *rounding : strict;
+  }
   bool inputs_changed() const {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (problem.inputs[i].bytes() > 0 &&
@@ -117,10 +143,9 @@ struct Case {
 
 class Conformance : public testing::TestWithParam<fs::path> {
  protected:
-  // Runs every tactic for `level`; says whether there was one.
-  bool run_level(const Case& full, const Case* fewer, CpuLevel level) {
+  // Runs every tactic for `target`; says whether there was one.
+  bool run_target(const Case& full, const Case* fewer, const Target& target) {
     bool accepted = false;
-    Target target = parse_target(format("cpu:{}", enum_names(level)[static_cast<size_t>(level)]), 2);
     for (const TacticSource* source : tactic_list()) {
       auto offered = source->enumerate(full.problem, target);
       if (const Unsupported* refusal = std::get_if<Unsupported>(&offered)) {
@@ -131,22 +156,44 @@ class Conformance : public testing::TestWithParam<fs::path> {
       for (const std::string& config : std::get<0>(offered)) {
         SCOPED_TRACE(format("{} {} for {}", source->name(), config, target.text()));
         CompiledTactic tactic = source->compile(full.problem, config, target);
-        run_tactic(full, tactic, level);
+        run_tactic(full, tactic, target);
         // Programs serve a range of rows: what was compiled for many runs on fewer.
-        if (fewer) run_tactic(*fewer, tactic, level);
+        if (fewer) run_tactic(*fewer, tactic, target);
       }
     }
     return accepted;
   }
 
-  void run_tactic(const Case& c, const CompiledTactic& tactic, CpuLevel level) {
-    for (ThreadPool* threads : {&one_, &two_}) {
-      ++runs_;
-      CheckResult result = Trial(c.problem, c.inputs, tactic).check(c.expected(level), *threads);
-      worst_ = std::max(worst_, result.worst);
-      EXPECT_TRUE(result.ok) << c.problem.key() << " on " << threads->size() << " threads: " << result.where << ", "
-                             << result.worst << " times what is allowed";
+  void run_tactic(const Case& c, const CompiledTactic& tactic, const Target& target) {
+    if (target.kind == "cuda") return note(c, Trial<GpuTrialRunner>(c.problem, c.inputs, tactic), target, one_);
+    for (ThreadPool* threads : {&one_, &two_})
+      note(c, Trial<HostTrialRunner>(c.problem, c.inputs, tactic), target, *threads);
+  }
+
+  template <class Runner>
+  void note(const Case& c, Trial<Runner> trial, const Target& target, ThreadPool& threads) {
+    ++runs_;
+    CheckResult result = trial.check(c.expected(target), threads);
+    worst_ = std::max(worst_, result.worst);
+    EXPECT_TRUE(result.ok) << c.problem.key() << " on " << threads.size() << " threads: " << result.where << ", "
+                           << result.worst << " times what is allowed";
+  }
+
+  void run_problems(const std::vector<Target>& targets) {
+    for (const std::string& line : problem_lines(GetParam())) {
+      SCOPED_TRACE(line);
+      Case full(parse_problem(line));
+      int64_t rows = full.problem.outputs[0].rank() > 0 ? full.problem.outputs[0].shape[0].constant() : 0;
+      std::optional<Problem> fewer_rows = rows > 1 ? with_rows(full.problem, (rows + 1) / 2) : std::nullopt;
+      std::unique_ptr<Case> fewer = fewer_rows ? std::make_unique<Case>(*fewer_rows) : nullptr;
+      for (const Target& target : targets) {
+        bool may_be_refused = target.kind == "cpu" && GetParam().stem() == kMayBeRefused;
+        EXPECT_TRUE(run_target(full, fewer.get(), target) || may_be_refused)
+            << "no source accepts this for " << target.text();
+      }
+      EXPECT_FALSE(full.inputs_changed()) << "a kernel wrote to its inputs";
     }
+    std::cout << runs_ << " runs, largest error " << worst_ << " of what is allowed\n";
   }
 
   ThreadPool one_{1}, two_{2};
@@ -154,20 +201,12 @@ class Conformance : public testing::TestWithParam<fs::path> {
   double worst_ = 0;
 };
 
-TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) {
-  if (tactic_list().empty()) GTEST_SKIP() << "there are no tactic sources";
-  for (const std::string& line : problem_lines(GetParam())) {
-    SCOPED_TRACE(line);
-    Case full(parse_problem(line));
-    int64_t rows = full.problem.outputs[0].rank() > 0 ? full.problem.outputs[0].shape[0].constant() : 0;
-    std::optional<Problem> fewer_rows = rows > 1 ? with_rows(full.problem, (rows + 1) / 2) : std::nullopt;
-    std::unique_ptr<Case> fewer = fewer_rows ? std::make_unique<Case>(*fewer_rows) : nullptr;
-    for (CpuLevel level : levels())
-      EXPECT_TRUE(run_level(full, fewer.get(), level) || GetParam().stem() == kMayBeRefused)
-          << "no source accepts this for cpu:" << enum_name(level);
-    EXPECT_FALSE(full.inputs_changed()) << "a kernel wrote to its inputs";
-  }
-  std::cout << runs_ << " runs, largest error " << worst_ << " of what is allowed\n";
+TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) { run_problems(cpu_targets()); }
+
+TEST_P(Conformance, AgreesOnTheGpu) {
+  std::string missing = cuda::Device::missing();
+  if (!missing.empty()) GTEST_SKIP() << missing;
+  run_problems({parse_target("cuda", 1)});
 }
 
 INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problem_files()),

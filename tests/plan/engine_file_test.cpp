@@ -36,7 +36,9 @@ class EngineFileTest : public testing::Test {
       writer.write_weights(std::span(bytes).first(bytes.size() / 3));
       writer.write_weights(std::span(bytes).subspan(bytes.size() / 3));
     }
-    return writer.finish(plan);
+    std::vector<std::byte> modules(module_section_bytes(plan));
+    for (size_t i = 0; i < modules.size(); ++i) modules[i] = static_cast<std::byte>(i * 37 + 1);
+    return writer.finish(plan, modules);
   }
 
   static std::vector<std::byte> bytes_of(const Path& path) {
@@ -126,7 +128,7 @@ TEST_F(EngineFileTest, SaysWhichVersionItFoundAndNeeds) {
   write(folder_ / "a", sample_plan());
   std::vector<std::byte> bytes = bytes_of(folder_ / "a");
   bytes[8] = std::byte{9};
-  EXPECT_NE(refusal(bytes).find("the format version is 9; this build of ingot reads version 1"), std::string::npos);
+  EXPECT_NE(refusal(bytes).find("the format version is 9; this build of ingot reads version 2"), std::string::npos);
   bytes[0] = std::byte{'X'};
   EXPECT_NE(refusal(bytes).find("not an engine file"), std::string::npos);
 }
@@ -172,8 +174,8 @@ TEST_F(EngineFileTest, RefusesALyingHeaderField) {
       {[&](Json& h) { section(h, 0).set("name", "plan"); }, "section weights: found the section plan"},
       {[&](Json& h) { section(h, 0).set("offset", 64); }, "the offset is 64, not 4096"},
       {[&](Json& h) { section(h, 0).set("offset", -4096); }, "found -4096"},
-      {[&](Json& h) { section(h, 1).set("offset", 4096); }, "section plan: the offset is 4096, not 8192"},
-      {[&](Json& h) { section(h, 1).set("offset", int64_t{1} << 62); }, "the offset is"},
+      {[&](Json& h) { section(h, 1).set("offset", 4096); }, "section modules: the offset is 4096, not 8192"},
+      {[&](Json& h) { section(h, 2).set("offset", int64_t{1} << 62); }, "section plan: the offset is"},
       {[&](Json& h) { section(h, 0).set("bytes", int64_t{1} << 62); }, "exceed"},
       {[&](Json& h) { section(h, 0).set("bytes", 1343); }, ""},
       {[&](Json& h) { section(h, 0).set("block_bytes", 0); }, "block_bytes"},
@@ -181,6 +183,7 @@ TEST_F(EngineFileTest, RefusesALyingHeaderField) {
       {[&](Json& h) { section(h, 0).set("checksums", "x"); }, "array"},
       {[&](Json& h) { section(h, 0).set("more", 1); }, "6 members"},
       {[&](Json& h) { section(h, 1).set("bytes", 10); }, "the padding byte at 8202 is not zero"},
+      {[&](Json& h) { section(h, 2).set("bytes", 10); }, "the padding byte at 12298 is not zero"},
       {[&](Json& h) { h.set("sections", Json::array()); }, "there are 0 sections"},
   };
   for (const Case& test : cases) {

@@ -63,7 +63,7 @@ TEST(PlanJson, RefusesEveryMissingUnknownAndMistypedMember) {
 TEST(PlanJson, NamesThePlaceOfAMistake) {
   Json json = plan_to_json(sample_plan());
   json.as_object().back().second = Json(3);
-  Json& program = json.as_object()[6].second.as_array()[0];
+  Json& program = json.as_object()[7].second.as_array()[0];
   ASSERT_TRUE(program.is_object());
   program.as_object()[4].second.as_array()[0].set("scratch_bytes", -1);
   try {
@@ -79,6 +79,7 @@ TEST(CheckPlan, AcceptsTheSample) {
   EXPECT_NO_THROW(check_plan(sample_plan()));
   EXPECT_NO_THROW(check_plan(Plan{}));
   EXPECT_EQ(weight_section_bytes(sample_plan()), 1344u);
+  EXPECT_EQ(module_section_bytes(sample_plan()), 137u);
   EXPECT_EQ(weight_section_bytes(Plan{}), 0u);
 }
 

@@ -16,6 +16,7 @@ inline Plan sample_plan() {
                  {"layers.1.k", type_of("f32[pool_pages.sliding, 2, 4, 8]"), "sliding"}};
   plan.weights = {{"embed", type_of("f32[8, 8]"), "embed", 0, 256},
                   {"head \"quoted\" \u00e9", type_of("bf16[3, 8]@tiles_16x32"), "pack(head, tiles_16x32)", 320, 1024}};
+  plan.modules = {{"3f09ab12cd45ef67", "sm_90a", 0, 70}, {"00112233445566aa", "sm_90a", 128, 9}};
   Step embed;
   embed.kernel = "cpu.embedding_portable";
   embed.parameters = "{dtype = f32}";

@@ -20,7 +20,7 @@
 namespace ingot::cuda {
 
 struct DeviceFacts {
-  std::string name;         // "NVIDIA H200"
+  std::string name;  // "NVIDIA H200"
   int compute_major = 0, compute_minor = 0;
   int multiprocessors = 0;
   int64_t l2_bytes = 0;
@@ -31,31 +31,36 @@ struct DeviceFacts {
 
 class Device : public std::enable_shared_from_this<Device> {
  public:
-  // The GPU `ordinal`, opened once per process and shared. Throws an Error with ErrorCode::kIncompatible that says what
-  // is missing: the driver's library, a GPU, a new enough driver.
+  // The GPU `ordinal`, opened once and then shared until the process ends. Throws an Error with
+  // ErrorCode::kIncompatible that says what is missing: the driver's library, a GPU, a new enough driver.
   static std::shared_ptr<Device> open(int ordinal = 0);
   // Why open() would fail, or "". Opens nothing that stays.
   static std::string missing(int ordinal = 0);
+  // The facts of every GPU, found without opening any; empty when there is none.
+  static std::vector<DeviceFacts> list();
   ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
 
   const DeviceFacts& facts() const { return facts_; }
   const Driver& driver() const { return *driver_; }
   // Makes this device's context current on the calling thread; cheap when it is already. Every method below does so.
   void make_current() const;
+  bool try_make_current() const noexcept;  // the same for destructors
   uint64_t free_bytes() const;
 
-  // The code called `name`, loaded from `image` (a cubin) on first use and kept as long as the device. Safe to call from
-  // several threads. An image for another architecture is an Error with ErrorCode::kIncompatible.
+  // The code called `name`, loaded from `image` (a cubin) on first use and kept as long as the device. Safe to call
+  // from several threads. An image for another architecture is an Error with ErrorCode::kIncompatible.
   CUmodule module(std::string_view name, std::span<const std::byte> image);
-  // A kernel of a module, allowed `shared_bytes` of dynamic shared memory.
+  // A kernel of a module, allowed `shared_bytes` of dynamic shared memory and, on Hopper, clusters of up to 16 blocks.
   CUfunction function(CUmodule module, const std::string& name, int64_t shared_bytes);
 
-  // Throws an Error that names `what` unless `result` is success.
+  // Throws an Error that names `what` and says the driver's words unless `result` is success.
   void check(CUresult result, std::string_view what) const;
 
  private:
   struct State;
-  Device(int ordinal);
+  explicit Device(int ordinal);
   const Driver* driver_;
   DeviceFacts facts_;
   std::unique_ptr<State> state_;

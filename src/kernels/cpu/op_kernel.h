@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "kernels/cpu/vector_functions.h"
 #include "kernels/kernel.h"
+#include "kernels/kernel_parameters.h"
 #include "ops/attention.h"
 #include "ops/experts.h"
 #include "ops/indexing.h"
@@ -41,19 +42,6 @@ void run(const KvWrite&, const VectorFunctions&, const Launch&);
 void run(const RopeKvWrite&, const VectorFunctions&, const Launch&);
 // route.cpp
 void run(const Route&, const VectorFunctions&, const Launch&);
-
-// Parses the whole of `text` as the fields of T; throws an Error with ErrorCode::kIncompatible otherwise.
-template <class T>
-T parse_kernel_parameters(std::string_view text) {
-  try {
-    Lexer lexer(text);
-    T value = parse_fields<T>(lexer);
-    if (!lexer.at_end()) lexer.fail("nothing more");
-    return value;
-  } catch (const Error& error) {
-    fail(ErrorCode::kIncompatible, "its parameters do not fit this build: {}", error.what());
-  }
-}
 
 template <class Op>
 class OpKernel final : public Kernel {

@@ -1,0 +1,15 @@
+# cmake -DROOT=src/tactics/cuda -DOUTPUT=device_code_files.cpp -P embed_device_code.cmake
+# Writes every .cuh below ROOT as a string into a C++ file; device_code.h declares what it defines.
+file(GLOB_RECURSE names RELATIVE ${ROOT} ${ROOT}/*.cuh)
+list(SORT names)
+set(text "#include \"tactics/cuda/device_code.h\"\n\nnamespace ingot {\n\nnamespace {\nconstexpr DeviceCodeFile kFiles[] = {\n")
+foreach(name ${names})
+  file(READ ${ROOT}/${name} code)
+  string(FIND "${code}" ")ingot_code\"" clash)
+  if(NOT clash EQUAL -1)
+    message(FATAL_ERROR "${name} holds the mark that ends embedded code")
+  endif()
+  string(APPEND text "    {\"${name}\", R\"ingot_code(${code})ingot_code\"},\n")
+endforeach()
+string(APPEND text "};\n}  // namespace\n\nstd::span<const DeviceCodeFile> device_code_files() { return kFiles; }\n\n}  // namespace ingot\n")
+file(WRITE ${OUTPUT} "${text}")
