@@ -3,15 +3,15 @@
 // BLOCK_WARPS warps of a block, and all blocks, take units of UNIT_ROWS rows of w in turn. A lane loads UNROLL times 16 bytes of each
 // row at once, one step ahead of the products, across the borders of units; the first step is under way before the kernel in front has ended.
 //
-// The caller: kK * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and kSharedBytes of
-// dynamic shared memory (gemv.cpp computes the same sum).
+// The caller: kK * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and SHARED_BYTES of
+// dynamic shared memory.
 #include "gemv_parts.cuh"
 
 constexpr int kStep = 32 * UNROLL;
 constexpr int kSteps = (kPieces + kStep - 1) / kStep;
 constexpr int kPadded = kSteps * kStep;
 constexpr int kUnits = (kN + UNIT_ROWS - 1) / UNIT_ROWS;
-constexpr int kSharedBytes = ROWS * kPadded * 16;
+static_assert(ROWS * kPadded * 16 <= SHARED_BYTES);
 
 struct Weights {
   uint4 v[UNROLL][UNIT_ROWS];

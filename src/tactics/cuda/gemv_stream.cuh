@@ -6,13 +6,12 @@
 // next units are under way while this one is multiplied. What a warp finds for a row of a unit is a partial sum; when
 // PARTIAL_ROWS rows are done, or all, these are added in a fixed order and go through the epilogue.
 //
-// Before the kernel in front has ended the slots are filled, and AHEAD more units of every group are on their way into the
-// second cache. The kernel behind may start when a group has only LATE units left to ask for: the memory then stays busy
-// while one kernel ends and the next begins.
+// Before the kernel in front has ended the slots are filled. The kernel behind may start when a group has nothing left to ask
+// for: its loads then follow these without a gap.
 //
 // The caller: kK * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or, with SPLIT = 1 or not, kK;
-// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and kSharedBytes of
-// dynamic shared memory (gemv.cpp computes the same sum).
+// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and SHARED_BYTES of
+// dynamic shared memory.
 #include "gemv_parts.cuh"
 
 constexpr int kThreads = GROUPS * SPLIT * 32;
@@ -24,7 +23,7 @@ constexpr int kPadded = (kChunks - 1) * kChunkPieces + (kLastPieces + kStep - 1)
 constexpr int kParts = kChunks * SPLIT;                             // partial sums of a row
 constexpr int kUnitBytes = UNIT_ROWS * CHUNK * int(sizeof(W));
 constexpr int kSlots = GROUPS * SLOTS;
-constexpr int kSharedBytes = kSlots * kUnitBytes + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 + kSlots * 8;
+static_assert(kSlots * (kUnitBytes + 8) + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 <= SHARED_BYTES);
 
 #if __CUDA_ARCH__ >= 900
 
@@ -48,16 +47,11 @@ __device__ __forceinline__ void ask_for(const Units& units, int unit, uint32 slo
   uint32 bytes = units.row_bytes(unit);
   if (lane == 0) barrier_expect(barrier, bytes * rows);
   if constexpr (kChunks == 1) {
-    if (lane == 0) copy_stream(slot, units.at(unit, 0), bytes * rows, barrier);
+    if (lane == 0) copy_bytes<true>(slot, units.at(unit, 0), bytes * rows, barrier);
   } else {
-    if (lane < rows) copy_stream(slot + lane * (CHUNK * int(sizeof(W))), units.at(unit, lane), bytes, barrier);
+    if (lane < rows) copy_bytes<true>(slot + lane * (CHUNK * int(sizeof(W))), units.at(unit, lane), bytes, barrier);
   }
 }
-__device__ __forceinline__ void prefetch(const Units& units, int unit) {
-  int lane = threadIdx.x & 31;
-  if (lane < units.rows_of(unit)) prefetch_stream(units.at(unit, lane), units.row_bytes(unit));
-}
-
 template <int PIECES>
 __device__ __forceinline__ void multiply(const uint8* slot, const uint4* x, int part, Products<W>& products) {
   int lane = threadIdx.x & 31;
@@ -103,9 +97,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) gemv_stream(const X* x, c
     for (int s = 0; s < SLOTS; ++s)
       if (int unit = group + s * GROUPS; unit < units.count)
         ask_for(units, unit, shared_address(ring + s * kUnitBytes), shared_address(full + s));
-    for (int s = SLOTS; s < SLOTS + AHEAD; ++s)
-      if (int unit = group + s * GROUPS; unit < units.count) prefetch(units, unit);
-    if (group + (SLOTS + LATE) * GROUPS >= units.count) allow_next();
+    if (group + kSlots >= units.count) allow_next();
   }
   wait_for_previous();
   stage_x<kPadded, kThreads>(staged, x, token0, rows);
@@ -126,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) gemv_stream(const X* x, c
       group_barrier(group);
       if (int next = unit + kSlots; asks && next < units.count) {
         ask_for(units, next, shared_address(ring + slot * kUnitBytes), shared_address(full + slot));
-        if (next + LATE * GROUPS + GROUPS >= units.count) allow_next();
+        if (next + GROUPS >= units.count) allow_next();
       }
       if (++slot == SLOTS) slot = 0, parity ^= 1;
       int local = unit / kChunks * UNIT_ROWS - done;

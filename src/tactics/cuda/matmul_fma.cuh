@@ -5,7 +5,7 @@
 // 8 lanes that read 16 bytes of neighbouring rows then use all banks. Dtypes other than f32, and a DEPTH that 4 does not divide,
 // are converted on their way, an element at a time.
 //
-// The caller: grid {ceil(FEATURES / TILE_N), ceil(rows / TILE_M)}, WARPS_M * WARPS_N * 32 threads and kSharedBytes of dynamic
+// The caller: grid {ceil(FEATURES / TILE_N), ceil(rows / TILE_M)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of dynamic
 // shared memory.
 #include "device/async_copy.cuh"
 #include "device/epilogue.cuh"
@@ -22,7 +22,7 @@ constexpr int kStrideM = 4 * WARPS_M, kStrideN = 8 * WARPS_N;
 constexpr int kRows = TILE_M / kStrideM, kColumns = TILE_N / kStrideN;  // of one thread
 constexpr int kSteps = (kK + kDepth - 1) / kDepth;
 constexpr int kStageFloats = (TILE_M + TILE_N) * kPitch;
-constexpr int kSharedBytes = STAGES * kStageFloats * 4;
+static_assert(STAGES * kStageFloats * 4 <= SHARED_BYTES);
 static_assert(TILE_M % kStrideM == 0 && TILE_N % kStrideN == 0);
 
 __device__ __forceinline__ void load_four(float* target, const float* row, int k, bool exists) {

@@ -8,7 +8,7 @@
 // x of another dtype than w is rounded to that of w on its way, and a DEPTH that 8 does not divide is read an element at a
 // time: slower, but the same code from there on.
 //
-// The caller: grid {ceil(rows / TILE_M) * ceil(FEATURES / TILE_N)}, WARPS_M * WARPS_N * 32 threads and kSharedBytes of dynamic
+// The caller: grid {ceil(rows / TILE_M) * ceil(FEATURES / TILE_N)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of dynamic
 // shared memory.
 #include "device/async_copy.cuh"
 #include "device/epilogue.cuh"
@@ -26,7 +26,7 @@ constexpr int kWarpM = TILE_M / WARPS_M, kWarpN = TILE_N / WARPS_N;
 constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
 constexpr int kSteps = (kK + kDepth - 1) / kDepth, kBlocksN = (kN + TILE_N - 1) / TILE_N;
 constexpr int kStageBytes = (TILE_M + TILE_N) * 128;
-constexpr int kSharedBytes = STAGES * kStageBytes;
+static_assert(STAGES * kStageBytes <= SHARED_BYTES);
 static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0);
 
 // --- loads ------------------------------------------------------------------------------------------------------------
