@@ -5,6 +5,7 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/gemm_sm90.h"
 
 namespace ingot {
 
@@ -71,6 +72,7 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      gemm_sm90_source(),
   };
   return list;
 }
