@@ -5,6 +5,7 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/gemm_sm90.h"
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
 #include "tactics/cuda/norm.h"
@@ -81,6 +82,7 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      gemm_sm90_source(),
       cuda_norm_source<RmsNorm>(),
       cuda_norm_source<LayerNorm>(),
       cuda_norm_source<AddRmsNorm>(),
