@@ -151,19 +151,27 @@ class RowsSource final : public CudaOpSource {
 
 struct TilesTiling {
   int64_t rows = 0, columns = 0, warps_m = 0, warps_n = 0, stages = 0;
+  bool warpgroups = false;
   static constexpr auto fields() {
-    return std::tuple{field("rows", &TilesTiling::rows), field("columns", &TilesTiling::columns),
+    return std::tuple{field("rows", &TilesTiling::rows),       field("columns", &TilesTiling::columns),
                       field("warps_m", &TilesTiling::warps_m), field("warps_n", &TilesTiling::warps_n),
-                      field("stages", &TilesTiling::stages)};
+                      field("stages", &TilesTiling::stages),   field("warpgroups", &TilesTiling::warpgroups)};
   }
 };
 
 int64_t shared_bytes(const TilesTiling& tiling) { return tiling.stages * (tiling.rows + tiling.columns) * 128; }
 
-// For halves and for f32.
-constexpr TilesTiling kHalfTilings[] = {{128, 256, 2, 4, 4}, {128, 128, 2, 4, 3}, {64, 256, 2, 4, 4},
-                                        {64, 128, 2, 4, 4},  {32, 128, 1, 8, 5},  {16, 128, 1, 8, 5}};
+constexpr TilesTiling kHopperTilings[] = {
+    {128, 256, 8, 1, 4, true}, {128, 128, 8, 1, 4, true}, {64, 256, 4, 2, 4, true}, {64, 128, 4, 2, 4, true},
+    {128, 128, 2, 4, 3},       {64, 128, 2, 4, 4},        {32, 128, 1, 8, 5},       {16, 128, 1, 8, 5}};
+constexpr TilesTiling kHalfTilings[] = {
+    {128, 128, 2, 4, 3}, {64, 128, 2, 4, 4}, {32, 128, 1, 8, 5}, {16, 128, 1, 8, 5}};
 constexpr TilesTiling kFloatTilings[] = {{128, 128, 2, 4, 3}, {64, 128, 2, 4, 3}, {32, 128, 2, 4, 3}};
+
+std::span<const TilesTiling> tilings_for(DType dtype, const Target& target) {
+  if (dtype == DType::kF32) return kFloatTilings;
+  return unless_hopper(target).empty() ? std::span<const TilesTiling>(kHopperTilings) : kHalfTilings;
+}
 
 class TilesSource final : public CudaOpSource {
  public:
@@ -186,6 +194,7 @@ class TilesSource final : public CudaOpSource {
                                                  define("WARPS_M", tiling.warps_m),
                                                  define("WARPS_N", tiling.warps_n),
                                                  define("STAGES", tiling.stages),
+                                                 define("WARPGROUPS", int64_t{tiling.warpgroups}),
                                              });
     const std::string pairs = format("size(0, 0) * {}", sizes.top_k);
     // Every expert may end in a tile with one pair.
@@ -240,13 +249,8 @@ class TilesSource final : public CudaOpSource {
 
   std::vector<std::string> configs(const Problem& problem, const Target& target) const override {
     std::vector<TilesTiling> tilings;
-    const auto offer = [&](const TilesTiling& tiling) {
+    for (const TilesTiling& tiling : tilings_for(problem.inputs[kDown].dtype, target))
       if (shared_bytes(tiling) <= most_shared_bytes(target)) tilings.push_back(tiling);
-    };
-    if (problem.inputs[kDown].dtype == DType::kF32)
-      std::for_each(std::begin(kFloatTilings), std::end(kFloatTilings), offer);
-    else
-      std::for_each(std::begin(kHalfTilings), std::end(kHalfTilings), offer);
     // How far tiles are from the pairs of an expert on average.
     const int64_t pairs = std::max<int64_t>(1, problem.inputs[kIds].elements() / Sizes(problem).experts);
     const auto misfit = [&](const TilesTiling& tiling) {
