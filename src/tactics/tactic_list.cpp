@@ -5,9 +5,10 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
-#include "tactics/cuda/gemm_sm90.h"
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
+#include "tactics/cuda/gemm_sm90.h"
+#include "tactics/cuda/matmul.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
@@ -82,7 +83,11 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      cuda_gemv_source(),
       gemm_sm90_source(),
+      cuda_gemv_direct_source(),
+      cuda_matmul_mma_source(),
+      cuda_matmul_source(),
       cuda_norm_source<RmsNorm>(),
       cuda_norm_source<LayerNorm>(),
       cuda_norm_source<AddRmsNorm>(),
