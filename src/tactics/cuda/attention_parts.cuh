@@ -26,32 +26,6 @@ struct alignas(16) PartSums {
   float2 weights[PART_HEADS];
 };
 
-// What a block has to do: the pair of a sequence, and this warp's share of its tiles of TILE slots.
-struct Task {
-  Sequence sequence;
-  int kv_head, heads;  // heads: of the pair
-  int first_slot;      // of what the token sees
-  int tile, end_tile;
-  int64 row;  // of the first head in a list of heads of all tokens
-};
-
-// False for a sequence that has not one token.
-template <int TILE>
-__device__ __forceinline__ bool find_task(const Step& step, Task& task) {
-  int pair = blockIdx.x / DECODE_SPLITS % kPairs, split = blockIdx.x % DECODE_SPLITS;
-  task.sequence = sequence_at(step, blockIdx.x / DECODE_SPLITS / kPairs);
-  if (task.sequence.tokens != 1) return false;
-  constexpr int kWorkers = DECODE_SPLITS * DECODE_WARPS;
-  int worker = split * DECODE_WARPS + int(threadIdx.x >> 5), in_group = pair % kParts * PART_HEADS;
-  task.kv_head = pair / kParts, task.heads = min(PART_HEADS, kGroup - in_group);
-  task.first_slot = first_visible(task.sequence.end_slot);
-  int first = task.first_slot / TILE, tiles = max(0, ceil_div(task.sequence.end_slot, TILE) - first);
-  task.tile = first + int(int64(tiles) * worker / kWorkers);
-  task.end_tile = first + int(int64(tiles) * (worker + 1) / kWorkers);
-  task.row = int64(task.sequence.first_token) * HEADS + task.kv_head * kGroup + in_group;
-  return true;
-}
-
 using Sums = Pack<float, kWidth>;
 
 // The sums from `at` on, added up over COUNT results; values(i, at) and weights(i, head) give those of the i-th.
@@ -83,58 +57,107 @@ __device__ __forceinline__ void write_result(QT* y, const Sums& sums, float weig
 }
 
 #if DECODE_CLUSTERED
-__device__ __forceinline__ Sums load_in(const float* p, uint32 rank) {
-  Sums sums;
+// What the blocks of a cluster send to the one that finishes these sums: each finishes a slice of a pair's.
+constexpr int kSlice = ceil_div(PART_HEADS * V_HEAD, kWidth* DECODE_SPLITS) * kWidth;
+struct alignas(16) Inbox {
+  float values[DECODE_SPLITS][kSlice];
+  float2 weights[DECODE_SPLITS][PART_HEADS];
+};
+
+__device__ __forceinline__ void store_in(float* p, uint32 rank, const Sums& sums) {
   if constexpr (kWidth == 4)
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(sums.at[0]), "=f"(sums.at[1]), "=f"(sums.at[2]), "=f"(sums.at[3])
-                 : "r"(address_in(p, rank)));
+    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address_in(p, rank)), "f"(sums.at[0]),
+                 "f"(sums.at[1]), "f"(sums.at[2]), "f"(sums.at[3])
+                 : "memory");
   else
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(sums.at[0]) : "r"(address_in(p, rank)));
-  return sums;
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address_in(p, rank)), "f"(sums.at[0]) : "memory");
 }
-__device__ __forceinline__ float2 load_in(const float2* p, uint32 rank) {
-  float2 v;
-  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address_in(p, rank)));
-  return v;
+__device__ __forceinline__ void store_in(float2* p, uint32 rank, float2 v) {
+  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address_in(p, rank)), "f"(v.x), "f"(v.y) : "memory");
 }
 
-// Adds up what the blocks of a cluster have.
-__device__ __forceinline__ void combine_cluster(const PartSums& mine, QT* y, int heads) {
-  sync_cluster();
-  auto values = [&](int i, int at) { return load_in(mine.values + at, i); };
-  auto weights = [&](int i, int head) { return load_in(mine.weights + head, i); };
-  int at = int(cluster_rank() * DECODE_WARPS * 32 + threadIdx.x) * kWidth;
-  for (; at < heads * V_HEAD; at += DECODE_SPLITS * DECODE_WARPS * 32 * kWidth) {
+// Every thread of a cluster: the others may write to this block's shared memory after they have waited.
+__device__ __forceinline__ void open_inbox() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_inboxes() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Finishes this block's slice.
+__device__ __forceinline__ void finish_slice(const Inbox& inbox, QT* y, int heads) {
+  auto values = [&](int i, int at) { return *reinterpret_cast<const Sums*>(inbox.values[i] + at % kSlice); };
+  auto weights = [&](int i, int head) { return inbox.weights[i][head]; };
+  int begin = int(cluster_rank()) * kSlice, end = min(begin + kSlice, heads * V_HEAD);
+  for (int at = begin + int(threadIdx.x) * kWidth; at < end; at += DECODE_WARPS * 32 * kWidth) {
     float2 total;
     Sums sums = add_up<DECODE_SPLITS>(at, values, weights, total);
     write_result(y + at, sums, total.y);
   }
-  sync_cluster();  // nobody ends while others read its shared memory
 }
 #endif
+
+// What a block has to do: the pair of a sequence, and this warp's share of its tiles of TILE slots.
+struct Task {
+  Sequence sequence;
+  int kv_head, heads;  // heads: of the pair
+  int first_slot;      // of what the token sees
+  int tile, end_tile;
+  int64 row;  // of the first head in a list of heads of all tokens
+};
+
+// False for a sequence that has not one token.
+template <int TILE>
+__device__ __forceinline__ bool find_task(const Step& step, Task& task) {
+  int pair = blockIdx.x / DECODE_SPLITS % kPairs, split = blockIdx.x % DECODE_SPLITS;
+  task.sequence = sequence_at(step, blockIdx.x / DECODE_SPLITS / kPairs);
+  if (task.sequence.tokens != 1) return false;
+  constexpr int kWorkers = DECODE_SPLITS * DECODE_WARPS;
+  int worker = split * DECODE_WARPS + int(threadIdx.x >> 5), in_group = pair % kParts * PART_HEADS;
+  task.kv_head = pair / kParts, task.heads = min(PART_HEADS, kGroup - in_group);
+  task.first_slot = first_visible(task.sequence.end_slot);
+  int first = task.first_slot / TILE, tiles = max(0, ceil_div(task.sequence.end_slot, TILE) - first);
+  task.tile = first + int(int64(tiles) * worker / kWorkers);
+  task.end_tile = first + int(int64(tiles) * (worker + 1) / kWorkers);
+#if DECODE_CLUSTERED
+  open_inbox();
+#endif
+  task.row = int64(task.sequence.first_token) * HEADS + task.kv_head * kGroup + in_group;
+  return true;
+}
 
 // Adds up what the block's warps have left: sums `stride` bytes from each other, and weights. All threads call this.
 __device__ __forceinline__ void combine_warps(const unsigned char* warp_sums, int stride,
                                               const float2 (*warp_weights)[PART_HEADS], const Task& task, QT* y,
                                               PartSums* partial) {
-  __shared__ PartSums block_sums;
+#if DECODE_CLUSTERED
+  __shared__ Inbox inbox;
+  wait_for_inboxes();
+#endif
   __syncthreads();
   auto values = [&](int i, int at) { return *reinterpret_cast<const Sums*>(warp_sums + i * stride + at * 4); };
   auto weights = [&](int i, int head) { return warp_weights[i][head]; };
-  PartSums& target = DECODE_CLUSTERED ? block_sums : partial[blockIdx.x];
+  y += task.row * V_HEAD;
   for (int at = threadIdx.x * kWidth; at < task.heads * V_HEAD; at += DECODE_WARPS * 32 * kWidth) {
     float2 total;
     Sums sums = add_up<DECODE_WARPS>(at, values, weights, total);
+    int head = at / V_HEAD;
+    bool first = at % V_HEAD == 0;
+#if DECODE_CLUSTERED
+    uint32 mine = cluster_rank();
+    store_in(inbox.values[mine] + at % kSlice, at / kSlice, sums);
+    for (uint32 rank = 0; first && rank < DECODE_SPLITS; ++rank) store_in(inbox.weights[mine] + head, rank, total);
+#else
     if constexpr (DECODE_SPLITS == 1) {
-      write_result(y + task.row * V_HEAD + at, sums, total.y);
+      write_result(y + at, sums, total.y);
     } else {
-      *reinterpret_cast<Sums*>(target.values + at) = sums;
-      if (at % V_HEAD == 0) target.weights[at / V_HEAD] = total;
+      *reinterpret_cast<Sums*>(partial[blockIdx.x].values + at) = sums;
+      if (first) partial[blockIdx.x].weights[head] = total;
     }
+#endif
   }
 #if DECODE_CLUSTERED
-  combine_cluster(block_sums, y + task.row * V_HEAD, task.heads);
+  __syncwarp();
+  sync_cluster();
+  finish_slice(inbox, y, task.heads);
 #endif
 }
 
