@@ -101,7 +101,7 @@ Argument argument(const TensorType& type, void* data) {
 }
 
 void measure(Workload& work, const TacticSource& source, const std::string& config, const Target& target,
-             ThreadPool& threads, CeilingMeter& meter, int rounds) {
+             ThreadPool& threads, CpuCeilingMeter& meter, int rounds) {
   CompiledTactic tactic = source.compile(work.problem, config, target);
   pack(work, tactic.input_layouts[1]);
   auto kernel = make_kernel(tactic.steps[0].kernel, tactic.steps[0].parameters);
@@ -168,7 +168,7 @@ int main(int argc, char** argv) try {
   }
   ThreadPool pool(threads);
   Target target = parse_target("cpu", threads);
-  CeilingMeter meter(pool, target.cpu_level, int64_t{1} << 29, 2);
+  CpuCeilingMeter meter(pool, target.cpu_level, int64_t{1} << 29, 2);
   const CpuCeilings& best = meter.ceilings();
   std::printf("read %.2f GB/s (%s), peak %.1f GFLOP/s (%s)\n", best.read_bytes_per_second / 1e9, best.read_name.c_str(),
               best.matmul_flops / 1e9, best.matmul_name.c_str());

@@ -20,17 +20,22 @@ struct Estimate {
   int64_t weight_bytes = 0;        // of the engine
   int64_t kv_bytes_per_token = 0;  // of a sequence that is within every window
   int64_t max_seq_len = 0, max_batch_size = 0;
-  int64_t kv_bytes_full = 0;            // max_batch_size sequences of max_seq_len
-  int64_t working_bytes = 0;            // arena and logits
-  int64_t memory_bytes = 0;             // what there is
-  int64_t tokens_that_fit = 0;          // of KV cache beside weights and working memory; 0: not even the weights fit
-  bool fits = false;                    // one sequence of max_seq_len
-  double read_bytes_per_second = 0;     // measured
-  double decode_tokens_per_second = 0;  // roofline, one sequence
-  double build_seconds = 0;             // reading and writing the weights
-  std::string advice;                   // when it does not fit: limits that would
+  int64_t kv_bytes_full = 0;             // max_batch_size sequences of max_seq_len
+  int64_t working_bytes = 0;             // arena and logits
+  int64_t memory_bytes = 0;              // what there is
+  int64_t tokens_that_fit = 0;           // of KV cache beside weights and working memory; 0: not even the weights fit
+  bool fits = false;                     // one sequence of max_seq_len
+  std::string ceilings;                  // where the next two are from: "measured", "a table (NVIDIA H200)", "unknown"
+  double read_bytes_per_second = 0;      // 0 when unknown
+  double matmul_flops = 0;               // of a GPU
+  double decode_tokens_per_second = 0;   // roofline, one sequence
+  int64_t prefill_tokens = 0;            // of the prompt that the next is for
+  double prefill_tokens_per_second = 0;  // roofline; 0 when unknown
+  double build_seconds = 0;              // reading and writing the weights
+  std::string advice;                    // when it does not fit: limits that would
 };
-// memory_bytes 0: what this machine has available.
+// memory_bytes, of the card if the target is a GPU; 0: what this machine, or its GPU, has available. For a GPU that is
+// not here, the memory and the rates of one that was measured earlier, if there is one of the same architecture.
 Estimate estimate(const PretrainedModel& model, const BuildConfig& config, int64_t memory_bytes = 0);
 
 // --- quality

@@ -171,7 +171,7 @@ std::string missing_for_cuda(const Target& target) {
 }  // namespace
 
 Target parse_target(std::string_view text, int threads) {
-  if (text == "cuda" || text.starts_with("cuda:")) return parse_cuda_target(text);
+  if (is_for_gpu(text)) return parse_cuda_target(text);
   const CpuFeatures& cpu = cpu_features();
   Target target;
   target.threads = threads;

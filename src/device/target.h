@@ -46,6 +46,9 @@ struct Target {
 // ErrorCode::kIncompatible for "cuda" without a GPU. For an architecture that this machine has not, `device` is empty.
 Target parse_target(std::string_view text, int threads);
 
+// Whether a target's text names a GPU.
+inline bool is_for_gpu(std::string_view target) { return target == "cuda" || target.starts_with("cuda:"); }
+
 // Whether this machine can run code built for `target`; else why not ("needs amx; this machine has avx512").
 std::string missing_for(const Target& target);
 

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "generate/token_session.h"
-#include "inspect/ceilings.h"
+#include "inspect/ceilings_cuda.h"
 #include "inspect/quality.h"
 #include "inspect/step_cost.h"
 
@@ -18,7 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kReadBytes = int64_t{1} << 30;
+constexpr int64_t kReadBytes = int64_t{1} << 30, kGpuReadBytes = int64_t{8} << 30;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -38,6 +38,9 @@ double deviation(const std::vector<double>& values) {
   return values.size() > 1 ? std::sqrt(sum / static_cast<double>(values.size() - 1)) : 0;
 }
 
+// 0 where there is no ceiling.
+double share(double rate, double ceiling) { return ceiling > 0 ? rate / ceiling : 0; }
+
 struct Workload {
   int64_t batch, prompt, answer;
 };
@@ -45,11 +48,15 @@ struct Workload {
 class Bench {
  public:
   Bench(std::shared_ptr<const LoadedEngine> engine, const BenchOptions& options)
-      : engine_(std::move(engine)), options_(options), session_(engine_, session_options(options)) {
+      : engine_(std::move(engine)),
+        options_(options),
+        meter_(gpu_meter(engine_->plan(), options)),
+        session_(engine_, session_options(options)) {
     ThreadPool& threads = session_.runner().context().threads();
     threads_ = threads.size();
-    meter_ =
-        std::make_unique<CeilingMeter>(threads, cpu_features().level, kReadBytes, std::min(3, options.repetitions));
+    if (!meter_)
+      meter_ = std::make_unique<CpuCeilingMeter>(threads, cpu_features().level, kReadBytes,
+                                                 std::min(3, options.repetitions));
   }
 
   // Every repetition: ceiling, prefill, ceilings, a run of decode steps, ceiling. A share is taken of the mean of the
@@ -74,27 +81,33 @@ class Bench {
       const Plan& plan = engine_->plan();
       prefill = prefill_cost(plan, work);
       decode = step_cost(plan, program_for(plan, work.batch), work.batch, 1, work.prompt + work.answer / 2);
-      prefill_shares.push_back(prefill.flops / prefill_seconds.back() / peak);
+      prefill_shares.push_back(share(prefill.flops / prefill_seconds.back(), peak));
       decode_seconds.push_back(median(steps));
-      decode_shares.push_back(decode.bytes / decode_seconds.back() / read);
+      decode_shares.push_back(share(decode.bytes / decode_seconds.back(), read));
       peaks.push_back(peak), reads.push_back(read);
     }
     BenchRow first = row("prefill", work, prefill, prefill_seconds),
              second = row("decode", work, decode, decode_seconds);
     first.tokens_per_second = static_cast<double>(work.batch * work.prompt) / median(prefill_seconds);
     first.context = work.prompt;
-    first.ceiling_name = meter_->ceilings().matmul_name;
+    first.ceiling_name = meter_->matmul_name();
     first.ceiling_flops = median(peaks);
     first.ceiling_share = median(prefill_shares);
     second.tokens_per_second = static_cast<double>(work.batch) / median(decode_seconds);
     second.context = work.prompt + work.answer / 2;
-    second.ceiling_name = meter_->ceilings().read_name;
+    second.ceiling_name = meter_->read_name();
     second.ceiling_bytes_per_second = median(reads);
     second.ceiling_share = median(decode_shares);
     return {first, second};
   }
 
  private:
+  // Before the session, which may take all the memory that is left. nullptr for an engine that runs on the CPU.
+  static std::unique_ptr<CeilingMeter> gpu_meter(const Plan& plan, const BenchOptions& options) {
+    if (!plan.programs[0].target.starts_with("cuda")) return nullptr;
+    return std::make_unique<CudaCeilingMeter>(cuda::Device::open(), kGpuReadBytes, std::min(3, options.repetitions));
+  }
+
   static TokenSessionOptions session_options(const BenchOptions& options) {
     TokenSessionOptions session;
     session.runner.threads = options.threads;
@@ -157,8 +170,8 @@ class Bench {
 
   std::shared_ptr<const LoadedEngine> engine_;
   BenchOptions options_;
-  TokenSession session_;
   std::unique_ptr<CeilingMeter> meter_;
+  TokenSession session_;
   int threads_ = 1;
   uint64_t random_ = 1;
 };

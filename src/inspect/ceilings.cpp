@@ -74,7 +74,7 @@ double quick_read_rate(ThreadPool& threads, CpuLevel level) {
   return best;
 }
 
-struct CeilingMeter::Loops {
+struct CpuCeilingMeter::Loops {
   struct Read {
     std::string name;
     ReadLoop loop;
@@ -121,7 +121,7 @@ ReadBuffer::ReadBuffer(ThreadPool& threads, int64_t bytes)
 
 ReadBuffer::~ReadBuffer() { munmap(data_, static_cast<size_t>(bytes_)); }
 
-CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes, int rounds)
+CpuCeilingMeter::CpuCeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes, int rounds)
     : threads_(threads), buffer_(threads, read_bytes), loops_(std::make_unique<Loops>(level)) {
   ceilings_.threads = threads.size();
   for (const auto& read : loops_->reads) ceilings_.reads.push_back({read.name, 0});
@@ -152,14 +152,14 @@ CeilingMeter::CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_byt
   }
 }
 
-CeilingMeter::~CeilingMeter() = default;
+CpuCeilingMeter::~CpuCeilingMeter() = default;
 
-double CeilingMeter::time_read(size_t index) {
+double CpuCeilingMeter::time_read(size_t index) {
   const auto& chosen = loops_->reads[index];
   return read_rate(threads_, buffer_, chosen.loop, chosen.prefetch);
 }
 
-double CeilingMeter::time_matmul(size_t index) {
+double CpuCeilingMeter::time_matmul(size_t index) {
   auto& chosen = loops_->matmuls[index];
   double operations = 0;
   double begin = seconds_now(threads_);
@@ -176,7 +176,7 @@ double CeilingMeter::time_matmul(size_t index) {
   return rate;
 }
 
-double CeilingMeter::measure_read() { return time_read(best_read_); }
-double CeilingMeter::measure_matmul() { return time_matmul(best_matmul_); }
+double CpuCeilingMeter::measure_read() { return time_read(best_read_); }
+double CpuCeilingMeter::measure_matmul() { return time_matmul(best_matmul_); }
 
 }  // namespace ingot

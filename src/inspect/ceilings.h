@@ -50,19 +50,34 @@ class ReadBuffer {
 double quick_read_rate(ThreadPool& threads, CpuLevel level);
 
 // Measures again and again, so that it can alternate with a workload: on a shared machine only neighbours in time are
-// comparable. Holds a buffer of `read_bytes` while it lives.
+// comparable.
 class CeilingMeter {
  public:
-  // Tries every loop that `level` allows, `rounds` times, and keeps the best ones for measure_*().
-  CeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes = int64_t{1} << 30, int rounds = 3);
-  ~CeilingMeter();
+  CeilingMeter() = default;
+  virtual ~CeilingMeter() = default;
   CeilingMeter(const CeilingMeter&) = delete;
   CeilingMeter& operator=(const CeilingMeter&) = delete;
 
+  // One pass of the best loop: bytes, or multiplications and additions, per second. 0 when it cannot be measured.
+  virtual double measure_read() = 0;
+  virtual double measure_matmul() = 0;
+  virtual std::string read_name() const = 0;
+  virtual std::string matmul_name() const = 0;
+};
+
+// Holds a buffer of `read_bytes` while it lives.
+class CpuCeilingMeter final : public CeilingMeter {
+ public:
+  // Tries every loop that `level` allows, `rounds` times, and keeps the best ones for measure_*().
+  CpuCeilingMeter(ThreadPool& threads, CpuLevel level, int64_t read_bytes = int64_t{1} << 30, int rounds = 3);
+  ~CpuCeilingMeter() override;
+
   const CpuCeilings& ceilings() const { return ceilings_; }
-  // One pass of the best loop: bytes and operations per second. About 40 ms and 20 ms on two threads.
-  double measure_read();
-  double measure_matmul();
+  // About 40 ms and 20 ms on two threads.
+  double measure_read() override;
+  double measure_matmul() override;
+  std::string read_name() const override { return ceilings_.read_name; }
+  std::string matmul_name() const override { return ceilings_.matmul_name; }
 
  private:
   struct Loops;

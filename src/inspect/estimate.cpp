@@ -1,11 +1,12 @@
 // ingot::estimate: from tensor headers and the configuration to memory and speed. Builds the plan without measuring and
 // adds up.
 #include <algorithm>
+#include <optional>
 
 #include "build/build.h"
 #include "build/pretrained_model.h"
 #include "ingot/inspect.h"
-#include "inspect/ceilings.h"
+#include "inspect/ceilings_cuda.h"
 #include "inspect/step_cost.h"
 #include "runtime/memory.h"
 
@@ -16,6 +17,42 @@ namespace {
 // Writing runs at about this share of reading when the files are in the page cache; a rough figure for a rough
 // estimate.
 constexpr double kWriteShare = 0.05;
+
+// What the target can do.
+struct Machine {
+  std::string ceilings;  // where the rates are from
+  int64_t memory_bytes = 0;
+  double read_bytes_per_second = 0, matmul_flops = 0;  // 0: not known
+};
+
+// GPUs whose ceilings were measured with bench_ceilings, for estimates without one.
+struct KnownGpu {
+  std::string_view arch;
+  Machine machine;
+};
+const KnownGpu kKnownGpus[] = {{"sm_90a", {"a table (NVIDIA H200)", int64_t{139} << 30, 4.67e12, 821e12}}};
+
+// nullopt when the card that is here is not the target's or is taken up by others.
+std::optional<Machine> measured_gpu(const Target& target) {
+  constexpr int64_t kReadBytes = int64_t{2} << 30;
+  if (!missing_for(target).empty()) return std::nullopt;
+  const cuda::DevicePtr device = cuda::Device::open();
+  const int64_t free = static_cast<int64_t>(device->free_bytes());
+  if (free < 2 * kReadBytes) return std::nullopt;
+  const CudaCeilingMeter meter(device, kReadBytes, 2);
+  const CudaCeilings& ceilings = meter.ceilings();
+  return Machine{"measured", free, ceilings.read_bytes_per_second, ceilings.matmul_flops};
+}
+
+Machine machine_of(const ResolvedConfig& resolved, double host_read_bytes_per_second) {
+  const Target& target = resolved.target;
+  if (target.kind == "cpu")
+    return {"measured", static_cast<int64_t>(available_memory_bytes()), host_read_bytes_per_second, 0};
+  if (auto measured = measured_gpu(target)) return *measured;
+  for (const KnownGpu& gpu : kKnownGpus)
+    if (gpu.arch == target.cuda_arch) return gpu.machine;
+  return {"unknown", 0, 0, 0};
+}
 
 int64_t kv_bytes_per_token(const Plan& plan) {
   int64_t bytes = 0;
@@ -70,6 +107,18 @@ std::string advice(const Estimate& e, const Plan& plan) {
       bytes(e.weight_bytes - e.memory_bytes));
 }
 
+// Rooflines: what a step must read, or compute, at the machine's best rates.
+void estimate_speed(Estimate& e, const Plan& plan, int64_t max_num_tokens) {
+  if (e.read_bytes_per_second <= 0) return;
+  const double bytes = step_cost(plan, plan.programs.front(), 1, 1, std::min<int64_t>(512, e.max_seq_len)).bytes;
+  e.decode_tokens_per_second = e.read_bytes_per_second / bytes;
+  if (e.matmul_flops <= 0) return;
+  e.prefill_tokens = std::min({int64_t{2048}, e.max_seq_len, max_num_tokens});
+  const StepCost prefill = step_cost(plan, plan.programs.back(), 1, e.prefill_tokens, e.prefill_tokens);
+  const double seconds = std::max(prefill.flops / e.matmul_flops, prefill.bytes / e.read_bytes_per_second);
+  e.prefill_tokens_per_second = static_cast<double>(e.prefill_tokens) / seconds;
+}
+
 }  // namespace
 
 Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_t memory_bytes) {
@@ -94,16 +143,22 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
   e.max_batch_size = resolved.config.max_batch_size;
   e.kv_bytes_full = kv_bytes_of(plan, e.max_seq_len) * e.max_batch_size;
   e.working_bytes = working_bytes(plan) + resolved.limits.max_outputs * facts.vocab_size * 4;
-  e.memory_bytes = memory_bytes ? memory_bytes : static_cast<int64_t>(available_memory_bytes());
+  ThreadPool threads(resolved.config.threads);
+  const double host_rate = quick_read_rate(threads, cpu_features().level);
+  const Machine machine = machine_of(resolved, host_rate);
+  e.memory_bytes = memory_bytes ? memory_bytes : machine.memory_bytes;
+  if (e.memory_bytes == 0)
+    fail(ErrorCode::kUsage, "there is no {} here and no figures for one: --device-memory says how much memory it has",
+         e.target);
   int64_t room = e.memory_bytes - e.weight_bytes - e.working_bytes;
   e.tokens_that_fit = room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
   e.fits = e.tokens_that_fit >= e.max_seq_len;
   if (!e.fits) e.advice = advice(e, plan);
-  ThreadPool threads(resolved.config.threads);
-  e.read_bytes_per_second = quick_read_rate(threads, cpu_features().level);
-  double bytes = step_cost(plan, plan.programs.front(), 1, 1, std::min<int64_t>(512, e.max_seq_len)).bytes;
-  e.decode_tokens_per_second = e.read_bytes_per_second / bytes;
-  e.build_seconds = static_cast<double>(e.weight_bytes) / (e.read_bytes_per_second * kWriteShare);
+  e.ceilings = machine.ceilings;
+  e.read_bytes_per_second = machine.read_bytes_per_second;
+  e.matmul_flops = machine.matmul_flops;
+  estimate_speed(e, plan, resolved.limits.max_num_tokens);
+  e.build_seconds = static_cast<double>(e.weight_bytes) / (host_rate * kWriteShare);
   return e;
 }
 

@@ -41,7 +41,12 @@ StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, 
   DimValues dims = sizes_of(plan, sequences, tokens, context);
   StepCost cost;
   std::set<int64_t> counted;
+  const Step* last = nullptr;
   for (const Step& step : program.steps) {
+    // An op that takes several launches counts once: they write the same buffer.
+    const bool counted_before = last && last->problem == step.problem && last->buffers.back() == step.buffers.back();
+    last = &step;
+    if (counted_before) continue;
     AnyOp op = parse_problem(step.problem).op;
     std::vector<TensorType> types;
     for (const BufferRef& buffer : step.buffers) {

@@ -8,6 +8,7 @@
 #include "kernels/cpu/expert_mlp.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/op_kernel.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/module.h"
 
 namespace ingot {
@@ -16,6 +17,7 @@ namespace {
 const std::vector<KernelEntry>& entries() {
   static const std::vector<KernelEntry> list = {
       {"cuda.module", nullptr, make_module_kernel},
+      {"cuda.cublaslt", nullptr, make_cublaslt_matmul},
       {"cpu.matmul_amx", make_matmul_amx},
       {"cpu.matmul_avx512", make_matmul_avx512},
       {"cpu.matmul_avx512_bf16", make_matmul_avx512_bf16},

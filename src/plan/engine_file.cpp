@@ -80,16 +80,15 @@ Section read_section(const Json& json, std::string_view name, uint64_t previous_
   return section;
 }
 
-void verify(Bytes file, const Section& section, std::string_view name, int threads) {
-  Bytes bytes = file.subspan(section.offset, section.bytes);
-  auto blocks = static_cast<int64_t>(section.checksums.size());
+void verify(Bytes bytes, const std::vector<std::string>& checksums, std::string_view name, int threads) {
+  auto blocks = static_cast<int64_t>(checksums.size());
   std::atomic<int64_t> damaged{-1};
   ThreadPool pool(static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, threads))));
   pool.parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       uint64_t offset = static_cast<uint64_t>(i) * kEngineBlockBytes;
       uint64_t hash = hash64(bytes.subspan(offset, std::min<uint64_t>(kEngineBlockBytes, bytes.size() - offset)));
-      if (hex64(hash) != section.checksums[static_cast<size_t>(i)]) damaged = i;
+      if (hex64(hash) != checksums[static_cast<size_t>(i)]) damaged = i;
     }
   });
   if (damaged >= 0)
@@ -126,8 +125,8 @@ EngineContent read_checked(Bytes file, const EngineReadOptions& options) {
   check_zeros(file, weights.offset + weights.bytes, modules.offset);
   check_zeros(file, modules.offset + modules.bytes, plan.offset);
   check_zeros(file, plan.offset + plan.bytes, preamble.header_offset);
-  verify(file, modules, "modules", 1);
-  verify(file, plan, "plan", 1);
+  verify(file.subspan(modules.offset, modules.bytes), modules.checksums, "modules", 1);
+  verify(file.subspan(plan.offset, plan.bytes), plan.checksums, "plan", 1);
   Scope scope("section plan");
   content.plan = plan_from_json(parse_json(text_of(file.subspan(plan.offset, plan.bytes))));
   check_plan(content.plan);
@@ -137,7 +136,8 @@ EngineContent read_checked(Bytes file, const EngineReadOptions& options) {
     refuse("its modules take {} bytes; the section modules has {}", module_section_bytes(content.plan), modules.bytes);
   content.modules = file.subspan(modules.offset, modules.bytes);
   content.weights = file.subspan(weights.offset, weights.bytes);
-  if (options.verify_weights) verify(file, weights, "weights", options.threads);
+  if (options.verify_weights) verify(content.weights, weights.checksums, "weights", options.threads);
+  content.weight_checksums = std::move(weights.checksums);
   return content;
 }
 
@@ -159,8 +159,11 @@ EngineFile EngineFile::open(const Path& path, const EngineReadOptions& options) 
   engine.plan_ = std::move(content.plan);
   engine.weights_ = content.weights;
   engine.modules_ = content.modules;
+  engine.weight_checksums_ = std::move(content.weight_checksums);
   engine.content_hash_ = std::move(content.content_hash);
   return engine;
 }
+
+void EngineFile::verify_weights(int threads) const { verify(weights_, weight_checksums_, "weights", threads); }
 
 }  // namespace ingot

@@ -61,12 +61,18 @@ class EngineFile {
   std::span<const std::byte> weights() const { return weights_; }
   std::span<const std::byte> modules() const { return modules_; }
   const std::string& content_hash() const { return content_hash_; }
+  // What open() does with verify_weights.
+  void verify_weights(int threads) const;
+  // Where the weights begin in the file, and the checksums (hex64) of their blocks of kEngineBlockBytes.
+  uint64_t weights_offset() const { return static_cast<uint64_t>(weights_.data() - file_.bytes().data()); }
+  const std::vector<std::string>& weight_checksums() const { return weight_checksums_; }
   uint64_t bytes() const { return file_.bytes().size(); }
 
  private:
   MappedFile file_;
   Plan plan_;
   std::span<const std::byte> weights_, modules_;
+  std::vector<std::string> weight_checksums_;
   std::string content_hash_;
 };
 
@@ -74,6 +80,7 @@ class EngineFile {
 struct EngineContent {
   Plan plan;
   std::span<const std::byte> weights, modules;  // inside the bytes given
+  std::vector<std::string> weight_checksums;
   std::string content_hash;
 };
 EngineContent read_engine(std::span<const std::byte> bytes, const EngineReadOptions& options = {});

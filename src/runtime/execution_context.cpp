@@ -1,7 +1,6 @@
 #include "runtime/execution_context.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/error.h"
 
@@ -18,15 +17,15 @@ size_t find_name(const List& list, std::string_view name, std::string_view what)
   fail(ErrorCode::kUsage, "the engine has no {} {}; it has {}", what, name, names.empty() ? "none" : join(names));
 }
 
-// The size of an output at the largest dimensions of any program; check_plan has ruled out overflow.
-uint64_t largest_output(const std::vector<const ResolvedProgram*>& programs, size_t index) {
+// The bytes of an input or output at the largest dimensions of any program; check_plan has ruled out overflow.
+uint64_t largest_bytes(const std::vector<const ResolvedProgram*>& programs, BufferKind kind, size_t index) {
   uint64_t largest = 0;
   for (const ResolvedProgram* program : programs) {
     DimValues values;
     for (const DimRange& range : program->program->dims) values[range.symbol] = range.max;
     for (const Step& step : program->program->steps)
       for (const BufferRef& ref : step.buffers)
-        if (ref.kind == BufferKind::kOutput && static_cast<size_t>(ref.index) == index)
+        if (ref.kind == kind && static_cast<size_t>(ref.index) == index)
           largest = std::max(largest, static_cast<uint64_t>(ref.type.at(values).bytes()));
   }
   return largest;
@@ -54,7 +53,16 @@ ExecutionContext::ExecutionContext(std::shared_ptr<const LoadedEngine> engine, s
     arena_bytes = std::max(arena_bytes, program->program->arena_bytes);
     arguments = std::max(arguments, program->arguments.size());
   }
-  arena_ = LazyMemory(arena_bytes, "the values between steps", true);
+  for (size_t i = 0; i < outputs_.size(); ++i)
+    largest_outputs_.push_back(largest_bytes(programs_, BufferKind::kOutput, i));
+  if (engine_->device()) {
+    uint64_t input_bytes = 0;
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      input_bytes += largest_bytes(programs_, BufferKind::kInput, i) + kGpuInputAlignment;
+    machine_ = make_gpu_machine(*engine_, arena_bytes, input_bytes);
+  } else {
+    machine_ = make_cpu_machine(*engine_, arena_bytes, *threads_);
+  }
   arguments_.reserve(arguments);
   values_.resize(engine_->symbols().size());
   last_values_.reserve(values_.size());
@@ -81,7 +89,7 @@ void ExecutionContext::bind_state(std::string_view name, std::span<std::byte> me
 }
 
 void* ExecutionContext::output(std::string_view name) const {
-  return outputs_[find_name(engine_->plan().outputs, name, "output")].data;
+  return machine_->read_output(find_name(engine_->plan().outputs, name, "output"));
 }
 
 void ExecutionContext::enqueue(const DimValues& dims) {
@@ -107,7 +115,7 @@ void ExecutionContext::enqueue(std::span<const int64_t> values) {
     active_ = &program;
     bindings_changed_ = false;
   }
-  run_steps(program);
+  machine_->run(program, arguments_, same, observer_);
 }
 
 const ResolvedProgram& ExecutionContext::choose(std::span<const int64_t> values) const {
@@ -150,6 +158,7 @@ void ExecutionContext::refuse(std::span<const int64_t> values) const {
 
 void ExecutionContext::prepare(const ResolvedProgram& program, std::span<const int64_t> values) {
   arguments_.clear();
+  machine_->begin_layout();
   for (const ResolvedArgument& resolved : program.arguments) {
     Argument argument = resolved.argument;
     for (size_t i = 0; i < static_cast<size_t>(argument.rank); ++i) {
@@ -167,43 +176,36 @@ void ExecutionContext::prepare(const ResolvedProgram& program, std::span<const i
 
 std::byte* ExecutionContext::address(const ResolvedProgram& program, const ResolvedArgument& resolved,
                                      const Argument& argument) {
-  if (resolved.kind == BufferKind::kArena) return arena_.data() + resolved.offset;
-  if (resolved.kind == BufferKind::kWeight) return const_cast<std::byte*>(resolved.weight);
-  const Plan& plan = engine_->plan();
-  bool input = resolved.kind == BufferKind::kInput, output = resolved.kind == BufferKind::kOutput;
-  Binding& binding = (input ? inputs_ : output ? outputs_ : states_)[resolved.index];
-  if (output && !binding.data) {
-    binding.own = LazyMemory(largest_output(programs_, resolved.index), "an output", true);
-    binding.data = binding.own.data();
-    binding.bytes = binding.own.size();
-  }
   uint64_t needed = bytes_of(argument);
-  if (needed <= binding.bytes && (binding.data || needed == 0)) return binding.data;
-  const std::string& name = input    ? plan.inputs[resolved.index].name
-                            : output ? plan.outputs[resolved.index].name
-                                     : plan.states[resolved.index].name;
+  switch (resolved.kind) {
+    case BufferKind::kArena:
+      return machine_->arena() + resolved.offset;
+    case BufferKind::kWeight:
+      return const_cast<std::byte*>(resolved.weight);
+    case BufferKind::kState:
+      check_bound(program, resolved, states_[resolved.index], needed);
+      return states_[resolved.index].data;
+    case BufferKind::kInput:
+      check_bound(program, resolved, inputs_[resolved.index], needed);
+      return machine_->input(resolved.index, inputs_[resolved.index], needed);
+    case BufferKind::kOutput:
+      break;
+  }
+  const Binding& binding = outputs_[resolved.index];
+  if (binding.data) check_bound(program, resolved, binding, needed);
+  return machine_->output(resolved.index, binding, needed, largest_outputs_[resolved.index]);
+}
+
+void ExecutionContext::check_bound(const ResolvedProgram& program, const ResolvedArgument& resolved,
+                                   const Binding& binding, uint64_t needed) const {
+  if (needed <= binding.bytes && (binding.data || needed == 0)) return;
+  const Plan& plan = engine_->plan();
+  const std::string& name = resolved.kind == BufferKind::kInput    ? plan.inputs[resolved.index].name
+                            : resolved.kind == BufferKind::kOutput ? plan.outputs[resolved.index].name
+                                                                   : plan.states[resolved.index].name;
   Scope scope(format("program {}", program.program->entry));
   if (!binding.data) fail(ErrorCode::kUsage, "{} {} is not bound", enum_name(resolved.kind), name);
   fail(ErrorCode::kUsage, "{} {} needs {} bytes; {} are bound", enum_name(resolved.kind), name, needed, binding.bytes);
-}
-
-void ExecutionContext::run_steps(const ResolvedProgram& program) {
-  using Clock = std::chrono::steady_clock;
-  Launch launch;
-  launch.threads = threads_.get();
-  for (size_t i = 0; i < program.steps.size(); ++i) {
-    const ResolvedStep& step = program.steps[i];
-    launch.arguments = {arguments_.data() + step.first_argument, step.arguments};
-    launch.scratch = arena_.data() + step.scratch_offset;
-    if (!observer_) {
-      step.kernel->run(launch);
-      continue;
-    }
-    auto start = Clock::now();
-    step.kernel->run(launch);
-    double microseconds = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-    observer_({*program.program, i, program.program->steps[i], launch.arguments, microseconds});
-  }
 }
 
 }  // namespace ingot

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "device/target.h"
 #include "kernels/weight_layout.h"
+#include "runtime/gpu_weights.h"
 
 namespace ingot {
 
@@ -45,7 +46,7 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
       fail(ErrorCode::kUsage, "{} is not an engine directory: it has no {}", path.string(), kEngineFileName);
   }
   int threads = options.threads > 0 ? options.threads : std::min(usable_cpus(), kMaxVerifyThreads);
-  engine->file_ = EngineFile::open(file, {.verify_weights = options.verify_weights, .threads = threads});
+  engine->file_ = EngineFile::open(file, {.verify_weights = false});
   if (folder && std::filesystem::exists(path / "config.json")) {
     Scope scope((path / "config.json").string());
     try {
@@ -56,10 +57,13 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   }
   Scope scope(file.string());
   engine->check_weights();
+  engine->open_device(file, options);
+  // Weights for a GPU were verified on their way there.
+  if (options.verify_weights && !engine->device_) engine->file_.verify_weights(threads);
   engine->resolve();
   // Fewer translation misses while weights stream, where the file system supports it.
   auto weights = engine->file_.weights();
-  if (!weights.empty()) madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
+  if (!weights.empty() && !engine->device_) madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
   return engine;
 }
 
@@ -78,6 +82,22 @@ std::vector<const ResolvedProgram*> LoadedEngine::programs(std::string_view entr
   for (const ResolvedProgram& program : programs_)
     if (program.program->entry == entry) found.push_back(&program);
   return found;
+}
+
+std::span<const std::byte> LoadedEngine::module_image(std::string_view name) const {
+  for (const PlanModule& module : plan().modules)
+    if (module.name == name) return file_.modules().subspan(module.offset, module.bytes);
+  fail(ErrorCode::kIncompatible, "a step names the module {}, which the engine does not hold", name);
+}
+
+// Opens the GPU of an engine whose programs are for one, and brings the weights there.
+void LoadedEngine::open_device(const Path& file, const EngineLoadOptions& options) {
+  const std::vector<Program>& programs = plan().programs;
+  if (programs.empty() || !is_for_gpu(programs.front().target)) return;
+  std::string missing = missing_for_plan(programs.front().target, plan());
+  if (!missing.empty()) fail(ErrorCode::kIncompatible, "the target {} {}", programs.front().target, missing);
+  device_ = cuda::Device::open();
+  device_weights_ = upload_weights(device_, file_, file, options.verify_weights);
 }
 
 // Row-major weights were checked with the plan; what the other layouts need is known here.
@@ -136,8 +156,9 @@ const Kernel* LoadedEngine::kernel_for(const Step& step) {
   std::string key = step.kernel + " " + step.parameters;
   auto found = std::lower_bound(kernels_.begin(), kernels_.end(), key,
                                 [](const auto& entry, const std::string& wanted) { return entry.first < wanted; });
+  KernelSupport support{device_, [this](std::string_view name) { return module_image(name); }};
   if (found == kernels_.end() || found->first != key)
-    found = kernels_.insert(found, {key, make_kernel(step.kernel, step.parameters)});
+    found = kernels_.insert(found, {key, make_kernel(step.kernel, step.parameters, support)});
   return found->second.get();
 }
 
@@ -159,7 +180,10 @@ ResolvedArgument LoadedEngine::resolve_argument(const BufferRef& ref) const {
   resolved.kind = ref.kind;
   resolved.index = static_cast<size_t>(ref.index);
   resolved.offset = ref.offset;
-  if (ref.kind == BufferKind::kWeight) resolved.weight = weight(resolved.index).data();
+  if (ref.kind == BufferKind::kWeight) {
+    const std::byte* on_device = device_weights_.data() + plan().weights[resolved.index].offset;
+    resolved.weight = device_ ? on_device : weight(resolved.index).data();
+  }
   resolved.argument.dtype = ref.type.dtype;
   resolved.argument.rank = static_cast<int>(ref.type.rank());
   for (size_t i = 0; i < ref.type.shape.size(); ++i) {

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "kernels/kernel.h"
+#include "device/cuda/device.h"
 #include "plan/engine_file.h"
 
 namespace ingot {
@@ -53,7 +54,7 @@ struct EngineLoadOptions {
   int threads = 0;  // for verifying; 0: all usable CPUs, up to 8
 };
 
-// Immutable. Weights are pointers into the mapped file.
+// Immutable. Weights are pointers into the mapped file, or into the memory of the GPU that the programs are for.
 class LoadedEngine {
  public:
   // `path` is an engine directory (rank0.engine beside config.json) or an engine file alone. Throws an Error with
@@ -68,7 +69,10 @@ class LoadedEngine {
   const Path& directory() const { return directory_; }
   const std::string& content_hash() const { return file_.content_hash(); }
   uint64_t file_bytes() const { return file_.bytes(); }
+  // Stored bytes on the host.
   std::span<const std::byte> weight(size_t index) const;
+  // The GPU that the programs run on; null for the CPU.
+  const cuda::DevicePtr& device() const { return device_; }
 
   // The names of all dimensions, sorted; where `symbol` stands among them, or -1.
   const std::vector<std::string>& symbols() const { return symbols_; }
@@ -80,6 +84,8 @@ class LoadedEngine {
  private:
   LoadedEngine() = default;
   void check_weights() const;
+  void open_device(const Path& file, const EngineLoadOptions& options);
+  std::span<const std::byte> module_image(std::string_view name) const;
   void resolve();
   void resolve_symbols();
   const Kernel* kernel_for(const Step& step);
@@ -87,6 +93,8 @@ class LoadedEngine {
   ResolvedArgument resolve_argument(const BufferRef& ref) const;
 
   EngineFile file_;
+  cuda::DevicePtr device_;
+  cuda::Memory device_weights_;
   Json config_;
   Path directory_;
   std::vector<std::string> symbols_;

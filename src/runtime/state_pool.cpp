@@ -24,7 +24,8 @@ int64_t largest_pool(const Plan& plan, const std::string& group) {
 
 }  // namespace
 
-StatePool::StatePool(const Plan& plan, const StatePoolOptions& options) : budget_bytes_(options.budget_bytes) {
+StatePool::StatePool(const Plan& plan, const StatePoolOptions& options)
+    : device_(options.device), budget_bytes_(options.budget_bytes) {
   states_.resize(plan.states.size());
   groups_.resize(plan.groups.size());
   uint64_t least = 0;
@@ -35,10 +36,36 @@ StatePool::StatePool(const Plan& plan, const StatePoolOptions& options) : budget
   if (least > budget_bytes_)
     fail(ErrorCode::kDoesNotFit, "the KV cache has {}; one page of every group needs {}: give it more memory",
          print_bytes(static_cast<double>(budget_bytes_)), print_bytes(static_cast<double>(least)));
+  if (device_) share_out(options.shares);
+  allocate_states();
+}
+
+// Cuts the capacities down so that all groups together stay within the budget.
+void StatePool::share_out(const std::vector<int64_t>& shares) {
+  double total = 0;
+  auto wanted = [&](size_t i) {
+    double pages = i < shares.size() && shares[i] > 0 ? static_cast<double>(shares[i]) : 1.0;
+    return pages * static_cast<double>(groups_[i].statistics.page_bytes);
+  };
+  for (size_t i = 0; i < groups_.size(); ++i) total += wanted(i);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    GroupStatistics& statistics = groups_[i].statistics;
+    if (statistics.page_bytes == 0) continue;
+    double bytes = static_cast<double>(budget_bytes_) * wanted(i) / total;
+    auto pages = static_cast<int64_t>(bytes / static_cast<double>(statistics.page_bytes));
+    statistics.capacity = std::clamp<int64_t>(pages, 1, statistics.capacity);
+  }
+}
+
+void StatePool::allocate_states() {
   for (Group& group : groups_)
-    for (size_t state : group.states) {
-      uint64_t bytes = static_cast<uint64_t>(group.statistics.capacity) * states_[state].page_bytes;
-      states_[state].memory = LazyMemory(bytes, "the KV cache", false);
+    for (size_t index : group.states) {
+      State& state = states_[index];
+      uint64_t bytes = static_cast<uint64_t>(group.statistics.capacity) * state.page_bytes;
+      if (device_)
+        state.on_gpu = cuda::Memory(device_, bytes, "the KV cache");
+      else
+        state.memory = LazyMemory(bytes, "the KV cache", false);
     }
 }
 
@@ -62,7 +89,7 @@ void StatePool::add_group(const Plan& plan, size_t index, int64_t max_pages) {
 }
 
 std::span<std::byte> StatePool::state(size_t index) const {
-  return {states_[index].memory.data(), states_[index].memory.size()};
+  return {states_[index].data(), states_[index].size()};
 }
 
 bool StatePool::has_room(std::span<const int64_t> pages) const {
@@ -113,7 +140,7 @@ std::optional<int32_t> StatePool::allocate(size_t index) {
 // Gives memory of free pages back until `bytes` more stay within the budget. There are enough: what is used does.
 void StatePool::make_room_in_memory(uint64_t bytes) {
   for (Group& group : groups_) {
-    while (resident_bytes_ + bytes > budget_bytes_ && !group.touched.empty()) {
+    while (!device_ && resident_bytes_ + bytes > budget_bytes_ && !group.touched.empty()) {
       int32_t page = group.touched.back();
       group.touched.pop_back();
       group.untouched.push_back(page);
@@ -142,16 +169,24 @@ void StatePool::release(size_t index, int32_t page) {
   used_bytes_ -= group.statistics.page_bytes;
 }
 
+void StatePool::copy_page(State& state, int32_t from, int32_t to) {
+  std::byte* source = state.data() + static_cast<uint64_t>(from) * state.page_bytes;
+  std::byte* target = state.data() + static_cast<uint64_t>(to) * state.page_bytes;
+  if (!device_) {
+    std::memcpy(target, source, state.page_bytes);
+    return;
+  }
+  cuda::Stream stream(device_);
+  stream.copy(target, source, state.page_bytes);
+  stream.synchronize();
+}
+
 std::optional<int32_t> StatePool::writable(size_t index, int32_t page) {
   if (references(index, page) == 1) return page;
   std::optional<int32_t> copy = allocate(index);
   if (!copy) return std::nullopt;
   Group& group = groups_[index];
-  for (size_t state : group.states) {
-    uint64_t bytes = states_[state].page_bytes;
-    std::byte* memory = states_[state].memory.data();
-    std::memcpy(memory + static_cast<uint64_t>(*copy) * bytes, memory + static_cast<uint64_t>(page) * bytes, bytes);
-  }
+  for (size_t state : group.states) copy_page(states_[state], page, *copy);
   ++group.statistics.copies;
   release(index, page);
   return copy;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "device/cuda/device.h"
 #include "plan/plan.h"
 #include "runtime/memory.h"
 
@@ -15,6 +16,10 @@ namespace ingot {
 struct StatePoolOptions {
   uint64_t budget_bytes = 0;       // of used pages, all groups together
   std::vector<int64_t> max_pages;  // per group; missing or 0: as many as the budget holds
+  // Where the states are; null: on the host. Memory of a GPU is taken at once, so there groups share the budget out in
+  // proportion to what `shares` pages of each take (missing: equal shares).
+  cuda::DevicePtr device = {};
+  std::vector<int64_t> shares = {};
 };
 
 struct GroupStatistics {
@@ -25,7 +30,7 @@ struct GroupStatistics {
 };
 
 // A page of a group is one page in each of its states. Buffers are reserved for the whole capacity and paid for when
-// first touched, so that any group may take the whole budget; a page that is free but was touched is given back to the
+// first touched, so that on the host any group may take the whole budget; a page that is free but was touched is given back to the
 // system when another group needs its memory. Not safe for use from several threads at once.
 class StatePool {
  public:
@@ -57,7 +62,10 @@ class StatePool {
 
  private:
   struct State {
+    std::byte* data() const { return on_gpu.size() ? on_gpu.data() : memory.data(); }
+    uint64_t size() const { return on_gpu.size() ? on_gpu.size() : memory.size(); }
     LazyMemory memory;
+    cuda::Memory on_gpu;
     uint64_t page_bytes = 0;
   };
   struct Group {
@@ -68,10 +76,14 @@ class StatePool {
   };
 
   void add_group(const Plan& plan, size_t index, int64_t max_pages);
+  void share_out(const std::vector<int64_t>& shares);
+  void allocate_states();
+  void copy_page(State& state, int32_t from, int32_t to);
   void make_room_in_memory(uint64_t bytes);
 
   std::vector<Group> groups_;
   std::vector<State> states_;
+  cuda::DevicePtr device_;
   uint64_t budget_bytes_ = 0, used_bytes_ = 0;
   uint64_t resident_bytes_ = 0;  // used pages and free ones that were touched
 };

@@ -44,8 +44,8 @@ struct CompiledStep {
 struct CompiledTactic {
   std::vector<CompiledStep> steps;
   std::vector<std::string> input_layouts;  // one per input; "" is row major. Only weights may ask for another.
-  int64_t scratch_bytes = 0;               // enough for this problem and every smaller number of rows; all steps share it
-  std::vector<DeviceModule> modules;       // the device code that the steps name
+  int64_t scratch_bytes = 0;          // enough for this problem and every smaller number of rows; all steps share it
+  std::vector<DeviceModule> modules;  // the device code that the steps name
 };
 
 // Offers ways to solve problems; knows no graph. Implementations are stateless.
@@ -58,7 +58,14 @@ class TacticSource {
   // The configurations to try, best guess first (what -O0 takes), or why there is none; without a reason when the
   // source is for other ops.
   virtual std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem&, const Target&) const = 0;
-  // For a configuration that enumerate() offered for a problem of the same op, dtypes and weight shapes.
+  // For a source that must ask the device what there is to try. `known`: the configurations that the timing cache holds
+  // for this problem, device and version of the source. Those that still stand, in an order that depends on nothing but
+  // them; they are tried in place of what enumerate() would list, so that a build from the cache needs no device. None:
+  // enumerate() is asked.
+  virtual std::vector<std::string> recall(const Problem&, const Target&, std::span<const std::string> /*known*/) const {
+    return {};
+  }
+  // For a configuration that enumerate() or recall() offered for a problem of the same op, dtypes and weight shapes.
   virtual CompiledTactic compile(const Problem&, std::string_view config, const Target&) const = 0;
 };
 

@@ -113,6 +113,18 @@ std::optional<Timing> TimingCache::find(std::string_view device, std::string_vie
   return found->second;
 }
 
+std::vector<std::string> TimingCache::configs(std::string_view device, std::string_view problem,
+                                              std::string_view source, std::string_view version) const {
+  const std::string prefix = candidate_text({std::string(source), ""}, version) + " ";
+  std::vector<std::string> found;
+  for (auto at = entries_.lower_bound(Key(device, problem, prefix)); at != entries_.end(); ++at) {
+    const auto& [at_device, at_problem, candidate] = at->first;
+    if (at_device != device || at_problem != problem || !candidate.starts_with(prefix)) break;
+    found.push_back(candidate.substr(prefix.size()));
+  }
+  return found;
+}
+
 void TimingCache::add(std::string_view device, std::string_view problem, const Tactic& tactic, std::string_view version,
                       Timing timing) {
   timing.microseconds = rounded_microseconds(timing.microseconds);

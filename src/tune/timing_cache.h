@@ -44,6 +44,9 @@ class TimingCache {
                              std::string_view version) const;
   void add(std::string_view device, std::string_view problem, const Tactic& tactic, std::string_view version,
            Timing timing);
+  // The configurations of a source that have an entry, sorted.
+  std::vector<std::string> configs(std::string_view device, std::string_view problem, std::string_view source,
+                                   std::string_view version) const;
   std::vector<std::string> devices() const;  // that entries are of, sorted
   size_t size() const { return entries_.size(); }
   bool operator==(const TimingCache&) const = default;

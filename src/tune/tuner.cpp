@@ -45,8 +45,8 @@ class Measurement {
         target_(target),
         bench_(target.kind == "cuda" ? make_cuda_bench() : make_cpu_bench(target)) {}
 
-  // Fills in the times of every candidate of `timings`: two turns on a small cut where that is quicker, then several for
-  // those left.
+  // Fills in the times of every candidate of `timings`: two turns on a small cut where that is quicker, then several
+  // for those left.
   void measure(ProblemTimings& timings) {
     std::vector<size_t> everyone(timings.candidates.size());
     std::iota(everyone.begin(), everyone.end(), size_t{0});
@@ -138,7 +138,18 @@ class Measurement {
   std::unique_ptr<TacticBench> bench_;
 };
 
-ProblemTimings enumerate_candidates(const Problem& problem, const Target& target, const SourceFilter& filter) {
+// What `source` offers; with a cache, what that remembers of it first.
+std::variant<std::vector<std::string>, Unsupported> offers(const TacticSource& source, const Problem& problem,
+                                                           const Target& target, const TimingCache* cache) {
+  if (cache) {
+    auto known = cache->configs(target.device, problem.key(), source.name(), source.version());
+    if (auto recalled = source.recall(problem, target, known); !recalled.empty()) return recalled;
+  }
+  return source.enumerate(problem, target);
+}
+
+ProblemTimings enumerate_candidates(const Problem& problem, const Target& target, const SourceFilter& filter,
+                                    const TimingCache* cache) {
   ProblemTimings result;
   result.problem = problem;
   std::vector<TimedTactic> preferred;
@@ -147,7 +158,7 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
       result.refusals.push_back(format("{}: removed by --tactic-sources", source->name()));
       continue;
     }
-    auto offered = source->enumerate(problem, target);
+    auto offered = offers(*source, problem, target, cache);
     if (auto* refused = std::get_if<Unsupported>(&offered)) {
       if (!refused->reason.empty()) result.refusals.push_back(format("{}: {}", source->name(), refused->reason));
       continue;
@@ -224,7 +235,8 @@ class Tuning {
   Timings run(const std::vector<Problem>& problems) {
     std::vector<Work> work;
     for (const Problem& problem : problems) {
-      ProblemTimings one = enumerate_candidates(problem, target_, options_.sources);
+      ProblemTimings one =
+          enumerate_candidates(problem, target_, options_.sources, options_.measure ? &cache_ : nullptr);
       for (const std::string& refusal : one.refusals) log_debug("{}: {}", problem.key(), refusal);
       work.push_back(look_up(one));
       timings_.problems.push_back(std::move(one));
@@ -250,8 +262,7 @@ class Tuning {
       return Work::kNone;
     }
     if (options_.frozen || target_.device.empty())
-      fail(ErrorCode::kIncompatible,
-           "{}the timing cache does not know every candidate of {} on {}; build once {}",
+      fail(ErrorCode::kIncompatible, "{}the timing cache does not know every candidate of {} on {}; build once {}",
            options_.frozen ? "--frozen: " : "", one.problem.key(),
            target_.device.empty() ? "any device with " + target_.text() : target_.device,
            options_.frozen ? "without --frozen" : "on such a machine, or with -O0");

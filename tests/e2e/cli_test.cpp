@@ -154,6 +154,10 @@ TEST_F(Cli, InspectEstimateAndDevicesReport) {
   EXPECT_EQ(json_of(run_ingot({"inspect", reference(), "--json"})).at("kind").as_string(), "safetensors");
   Json devices = json_of(run_ingot({"devices", "--json"}));
   EXPECT_EQ(keys(devices), (Keys{"cpu", "gpus", "libraries"}));
+  for (const Json& library : devices.at("libraries").as_array())
+    EXPECT_TRUE(library.find(library.at("found").as_bool() ? "version" : "missing")) << library.dump();
+  for (const Json& gpu : devices.at("gpus").as_array()) EXPECT_GT(gpu.at("multiprocessors").as_int(), 0);
+  EXPECT_EQ(devices.at("gpus").as_array().empty(), devices.at("libraries").as_array().at(0).find("missing") != nullptr);
   EXPECT_EQ(run_ingot({"devices"}).code, 0);
   EXPECT_EQ(run_ingot({"inspect", toy(), "--tactics"}).code, 0);
   EXPECT_EQ(run_ingot({"inspect", directory_ / "nothing"}).code, 2);

@@ -28,8 +28,12 @@ int run(const EstimateCommand& command) {
     json.set("memory_bytes", e.memory_bytes);
     json.set("tokens_that_fit", e.tokens_that_fit);
     json.set("fits", e.fits);
+    json.set("ceilings", e.ceilings);
     json.set("read_bytes_per_second", e.read_bytes_per_second);
+    json.set("matmul_flops", e.matmul_flops);
     json.set("decode_tokens_per_second", e.decode_tokens_per_second);
+    json.set("prefill_tokens", e.prefill_tokens);
+    json.set("prefill_tokens_per_second", e.prefill_tokens_per_second);
     json.set("build_seconds", e.build_seconds);
     json.set("advice", e.advice);
     print_line(json.dump(2));
@@ -41,8 +45,13 @@ int run(const EstimateCommand& command) {
                       bytes(e.kv_bytes_full), e.max_batch_size, e.max_seq_len));
     print_line(format("working   {}", bytes(e.working_bytes)));
     print_line(format("memory    {}: room for {} tokens of KV cache", bytes(e.memory_bytes), e.tokens_that_fit));
-    print_line(format("decode    at most {:.1f} tokens/s for one sequence (reads measured at {:.1f} GB/s)",
-                      e.decode_tokens_per_second, e.read_bytes_per_second / 1e9));
+    const std::string from = e.ceilings == "measured" ? "measured at" : "from " + e.ceilings + ":";
+    if (e.decode_tokens_per_second > 0)
+      print_line(format("decode    at most {:.1f} tokens/s for one sequence (reads {} {:.1f} GB/s)",
+                        e.decode_tokens_per_second, from, e.read_bytes_per_second / 1e9));
+    if (e.prefill_tokens_per_second > 0)
+      print_line(format("prefill   at most {:.0f} tokens/s for a prompt of {} (products {} {:.0f} TFLOP/s)",
+                        e.prefill_tokens_per_second, e.prefill_tokens, from, e.matmul_flops / 1e12));
     print_line(format("build     about {:.2f} s and tuning", e.build_seconds));
     if (!e.advice.empty()) print_line("does not fit: " + e.advice);
   }

@@ -175,7 +175,8 @@ class CommandLine {
     CLI::App* app =
         verb("estimate", "Memory, what fits and how fast, from headers alone", [this] { return cli::run(estimate_); });
     app->add_option("model", estimate_.model, "Hugging Face directory or a lone config.json")->required();
-    add_number(app, "--memory", estimate_.memory, "Memory to fit into, for example 16GiB (what is available)");
+    add_number(app, "--memory,--device-memory", estimate_.memory,
+               "Memory to fit into, for example 16GiB; of the card for a GPU (what is available)");
     add_shared(app, estimate_.shared);
     add_build_flags(app, estimate_.config);
   }

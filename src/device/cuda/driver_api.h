@@ -84,7 +84,7 @@ union CUlaunchAttributeValue {
     unsigned x, y, z;
   } clusterDim;
   int programmaticStreamSerializationAllowed;
-  void* aligned_for_events_;  // members that we leave out hold pointers
+  void* pointer;  // stands for members that we leave out; they decide the alignment
 };
 
 struct CUlaunchAttribute {
@@ -104,7 +104,8 @@ struct CUlaunchConfig {
 
 // --- tensor maps ----------------------------------------------------------------------------------------------------
 
-// 64 is what the hardware and older headers ask for, 128 what newer ones do.
+// The first coordinate that device code asks for must lie at a multiple of 16 bytes; otherwise the copy is an illegal
+// instruction. The alignment: 64 is what the hardware and older headers ask for, 128 what newer ones do.
 struct alignas(128) CUtensorMap {
   uint64_t opaque[16];
 };

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
@@ -13,13 +14,16 @@ namespace {
 // Where toolkits and driver containers put libraries that the loader is not told of.
 std::vector<std::string> folders() {
   std::vector<std::string> found;
+  const auto add = [&](std::string folder) {
+    if (std::find(found.begin(), found.end(), folder) == found.end()) found.push_back(std::move(folder));
+  };
   for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
     const char* root = std::getenv(variable);
-    if (root && *root) found.push_back(std::string(root) + "/lib64");
+    if (root && *root) add(std::string(root) + "/lib64");
   }
   for (const char* folder : {"/usr/local/cuda/lib64", "/usr/local/cuda/lib", "/usr/local/nvidia/lib64",
                              "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/opt/cuda/lib64"})
-    found.push_back(folder);
+    add(folder);
   return found;
 }
 }  // namespace

@@ -1,0 +1,48 @@
+// The launcher of matrix products by cuBLASLt: "cuda.cublaslt_matmul" steps.
+#pragma once
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/kernel.h"
+#include "ops/matmul.h"
+
+namespace ingot {
+
+// One way to run a matmul: the configuration of a tactic.
+struct CublasltChoice {
+  // One of the library's algorithms, in its own words as hexadecimal digits: means something to the same version alone.
+  // Empty: whatever its heuristics recommend for the actual number of rows.
+  std::string algorithm;
+  int64_t workspace_bytes = 0;
+  int64_t version = 0;  // of the library: 130100 for 13.1.0
+  static constexpr auto fields() {
+    return std::tuple{field("algorithm", &CublasltChoice::algorithm),
+                      field("workspace_bytes", &CublasltChoice::workspace_bytes),
+                      field("version", &CublasltChoice::version)};
+  }
+};
+
+// The steps that do the same without the library, each with all arguments of this one.
+struct CublasltFallback {
+  std::vector<std::string> fallback_kernels, fallback_parameters;
+  static constexpr auto fields() {
+    return std::tuple{field("fallback_kernels", &CublasltFallback::fallback_kernels),
+                      field("fallback_parameters", &CublasltFallback::fallback_parameters)};
+  }
+};
+
+// The parameters of the kernel.
+struct CublasltMatmul : Matmul, CublasltChoice, CublasltFallback {
+  static constexpr auto fields() {
+    return std::tuple_cat(Matmul::fields(), CublasltChoice::fields(), CublasltFallback::fields());
+  }
+};
+
+// Arguments: x, w, bias and residual if the op has them, y; all row major, x and w of one dtype, the others of y's. Any
+// number of rows: an algorithm that the library refuses for some is replaced by what its heuristics recommend for them.
+// When this machine has no cuBLASLt, or one of another version, the kernel runs the fallback instead.
+std::unique_ptr<Kernel> make_cublaslt_matmul(std::string_view parameters, const KernelSupport& support);
+
+}  // namespace ingot

@@ -1,0 +1,176 @@
+// Steps on a GPU. The inputs of a run are packed into one piece of pinned memory and copied at once. Runs that come
+// back with the same sizes are replayed from a graph: kernels read what differs (positions, lengths, pages) from the
+// inputs.
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <list>
+#include <vector>
+
+#include "base/error.h"
+#include "device/cuda/device.h"
+#include "runtime/step_machine.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr uint64_t kAlignment = kGpuInputAlignment;
+// Graphs of so many different sizes are kept; the one that was not used for longest goes.
+constexpr size_t kMostGraphs = 64;
+
+uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+class GpuMachine final : public StepMachine {
+ public:
+  GpuMachine(const LoadedEngine& engine, uint64_t arena_bytes, uint64_t input_bytes)
+      : device_(engine.device()),
+        stream_(device_),
+        begin_(device_, true),
+        end_(device_, true),
+        arena_(device_, arena_bytes + kAlignment, "the values between steps"),
+        device_inputs_(device_, input_bytes + kAlignment, "the inputs of a step"),
+        pinned_inputs_(device_, input_bytes + kAlignment),
+        slots_(engine.plan().inputs.size()),
+        outputs_(engine.plan().outputs.size()) {}
+
+  std::byte* arena() const override { return arena_.data(); }
+
+  void begin_layout() override {
+    input_bytes_ = 0;
+    for (InputSlot& slot : slots_) slot.used = false;
+    for (Output& output : outputs_) output.used = false;
+  }
+
+  std::byte* input(size_t index, HostBuffer host, uint64_t bytes) override {
+    InputSlot& slot = slots_[index];
+    if (!slot.used) {
+      slot = {true, host.data, bytes, input_bytes_};
+      input_bytes_ += aligned(bytes);
+      assert(input_bytes_ <= device_inputs_.size());
+    }
+    return device_inputs_.data() + slot.offset;
+  }
+
+  std::byte* output(size_t index, HostBuffer host, uint64_t bytes, uint64_t largest) override {
+    Output& output = outputs_[index];
+    if (output.memory.size() < largest) output.memory = cuda::Memory(device_, largest, "an output");
+    output.used = true;
+    output.bound = host.data;
+    output.bytes = bytes;
+    return output.memory.data();
+  }
+
+  void run(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
+           const StepObserver& observer) override {
+    upload_inputs();
+    if (observer) {
+      run_observed(program, arguments, observer);
+    } else if (const cuda::Graph* graph = graph_for(program, arguments, repeated)) {
+      graph->launch(stream_);
+    } else {
+      for (size_t i = 0; i < program.steps.size(); ++i) start(program, arguments, i);
+    }
+    for (Output& output : outputs_)
+      if (output.used && output.bound) stream_.download(output.bound, output.memory.data(), output.bytes);
+    stream_.synchronize();
+  }
+
+  std::byte* read_output(size_t index) override {
+    Output& output = outputs_[index];
+    if (output.bound) return output.bound;
+    if (output.host.size() < output.bytes) output.host = cuda::PinnedMemory(device_, output.memory.size());
+    stream_.download(output.host.data(), output.memory.data(), output.bytes);
+    stream_.synchronize();
+    return output.host.data();
+  }
+
+ private:
+  struct InputSlot {
+    bool used = false;
+    const std::byte* host = nullptr;
+    uint64_t bytes = 0, offset = 0;
+  };
+  struct Output {
+    bool used = false;
+    std::byte* bound = nullptr;
+    uint64_t bytes = 0;
+    cuda::Memory memory;
+    cuda::PinnedMemory host;
+  };
+  struct Replay {
+    const ResolvedProgram* program;
+    std::vector<Argument> arguments;
+    cuda::Graph graph;
+  };
+
+  void upload_inputs() {
+    for (const InputSlot& slot : slots_)
+      if (slot.used && slot.bytes > 0) std::memcpy(pinned_inputs_.data() + slot.offset, slot.host, slot.bytes);
+    if (input_bytes_ > 0) stream_.upload(device_inputs_.data(), pinned_inputs_.data(), input_bytes_);
+  }
+
+  void start(const ResolvedProgram& program, std::span<const Argument> arguments, size_t index) {
+    const ResolvedStep& step = program.steps[index];
+    Launch launch;
+    launch.arguments = arguments.subspan(step.first_argument, step.arguments);
+    launch.scratch = arena_.data() + step.scratch_offset;
+    launch.stream = &stream_;
+    Scope scope(format("step {} ({})", index, program.program->steps[index].label));
+    step.kernel->run(launch);
+  }
+
+  void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments,
+                    const StepObserver& observer) {
+    for (size_t i = 0; i < program.steps.size(); ++i) {
+      begin_.record(stream_);
+      start(program, arguments, i);
+      end_.record(stream_);
+      stream_.synchronize();
+      const ResolvedStep& step = program.steps[i];
+      observer({*program.program, i, program.program->steps[i],
+                arguments.subspan(step.first_argument, step.arguments), end_.microseconds_since(begin_)});
+    }
+  }
+
+  static bool same(std::span<const Argument> a, std::span<const Argument> b) {
+    return std::ranges::equal(a, b, [](const Argument& x, const Argument& y) {
+      return x.data == y.data && x.size == y.size;
+    });
+  }
+
+  // The recording of a run with these arguments; made when they come the second time in a row.
+  const cuda::Graph* graph_for(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated) {
+    for (auto at = replays_.begin(); at != replays_.end(); ++at) {
+      if (at->program != &program || !same(at->arguments, arguments)) continue;
+      replays_.splice(replays_.begin(), replays_, at);
+      return &replays_.front().graph;
+    }
+    if (!repeated) return nullptr;
+    stream_.begin_capture();
+    OnExit abandon([&] { stream_.abandon_capture(); });
+    for (size_t i = 0; i < program.steps.size(); ++i) start(program, arguments, i);
+    abandon.release();
+    replays_.push_front({&program, {arguments.begin(), arguments.end()}, stream_.end_capture()});
+    if (replays_.size() > kMostGraphs) replays_.pop_back();
+    return &replays_.front().graph;
+  }
+
+  cuda::DevicePtr device_;
+  cuda::Stream stream_;
+  cuda::Event begin_, end_;
+  cuda::Memory arena_, device_inputs_;
+  cuda::PinnedMemory pinned_inputs_;
+  std::vector<InputSlot> slots_;
+  uint64_t input_bytes_ = 0;
+  std::vector<Output> outputs_;
+  std::list<Replay> replays_;  // the latest used first
+};
+
+}  // namespace
+
+std::unique_ptr<StepMachine> make_gpu_machine(const LoadedEngine& engine, uint64_t arena_bytes, uint64_t input_bytes) {
+  return std::make_unique<GpuMachine>(engine, arena_bytes, input_bytes);
+}
+
+}  // namespace ingot
