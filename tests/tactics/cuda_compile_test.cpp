@@ -97,7 +97,7 @@ TEST(CudaSources, ReachEveryFileOfDeviceCode) {
       if (std::holds_alternative<Unsupported>(offered)) continue;
       for (const std::string& config : std::get<std::vector<std::string>>(offered))
         for (const DeviceModule& module : source->compile(problem, config, target).modules)
-          for (const std::string& file : device_code_closure(module.file)) reached.insert(file);
+          for (std::string_view file : device_code_closure(module.file)) reached.emplace(file);
     }
   for (const std::string& file : device_files()) EXPECT_TRUE(reached.contains(file)) << file;
 }
