@@ -25,7 +25,8 @@ std::string refusal(const Problem& problem, const Target& target) {
 // The rows that one pass over the weights serves.
 int64_t pass_rows(int64_t rows) { return rows <= 2 ? std::max<int64_t>(rows, 1) : 4; }
 
-// --- through shared memory ----------------------------------------------------------------------------------------------
+// --- through shared memory
+// ----------------------------------------------------------------------------------------------
 
 struct StreamForm {
   int64_t rows = 1, unit = 1, chunk_bytes = 8192, groups = 8, split = 1;
@@ -123,11 +124,15 @@ class GemvSource final : public TacticSource {
 
  private:
   static constexpr StreamForm kForms[] = {
-      {1, 2, 4096, 8, 1}, {1, 1, 8192, 8, 1}, {1, 2, 2048, 8, 1}, {1, 2, 4096, 4, 2},
+      {1, 2, 4096, 8, 1},
+      {1, 1, 8192, 8, 1},
+      {1, 2, 2048, 8, 1},
+      {1, 2, 4096, 4, 2},
   };
 };
 
-// --- to registers -------------------------------------------------------------------------------------------------------
+// --- to registers
+// -------------------------------------------------------------------------------------------------------
 
 struct DirectForm {
   int64_t rows = 1, unit = 2, unroll = 4, warps = 8, blocks = 2;

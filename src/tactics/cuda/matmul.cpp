@@ -1,5 +1,5 @@
-// The sources "cuda.matmul_mma" and "cuda.matmul": products of any sizes in tiles, on the tensor cores and in true f32. The second
-// refuses nothing.
+// The sources "cuda.matmul_mma" and "cuda.matmul": products of any sizes in tiles, on the tensor cores and in true f32.
+// The second refuses nothing.
 #include "tactics/cuda/matmul.h"
 
 #include <algorithm>
@@ -26,8 +26,8 @@ Tiling parse_tiling(std::string_view config) {
   return parse_fields<Tiling>(lexer);
 }
 
-// How long the blocks of a tiling take, in products of one multiprocessor: waves of whole tiles, which small tiles make less
-// efficient because every element is read more often.
+// How long the blocks of a tiling take, in products of one multiprocessor: waves of whole tiles, which small tiles make
+// less efficient because every element is read more often.
 double cost(const Tiling& tiling, const MatmulProblem& problem, const Target& target) {
   int64_t sms = target.multiprocessors > 0 ? target.multiprocessors : 132;
   int64_t tiles = ceil_div(problem.rows, tiling.rows) * ceil_div(problem.n, tiling.columns);

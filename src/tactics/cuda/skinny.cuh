@@ -1,21 +1,24 @@
 // y = function(x · wᵀ + bias) + residual for few rows of x and 16-bit weights: w streams past the tensor cores once.
 // sm_90 and later.
 //
-// The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the tensor cores
-// can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several tiles one after the
-// other, all blocks as many or one more. One warp keeps STAGES stages of shared memory filled, across the borders of tiles,
-// with [TILE, STAGE_DEPTH] of w and [ROWS, STAGE_DEPTH] of x, a copy per row: long contiguous copies read memory faster than boxes of 128
-// bytes. Rows lie 16 bytes further apart than they are long, so that ldmatrix meets no bank twice. The other warps multiply:
-// WARPS_M of them share the features of a tile, WARPS_K the depth of a stage, and what these find is added in a fixed order.
+// The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the
+// tensor cores can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several
+// tiles one after the other, all blocks as many or one more. One warp keeps STAGES stages of shared memory filled,
+// across the borders of tiles, with [TILE, STAGE_DEPTH] of w and [ROWS, STAGE_DEPTH] of x, a copy per row: long
+// contiguous copies read memory faster than boxes of 128 bytes. Rows lie 16 bytes further apart than they are long, so
+// that ldmatrix meets no bank twice. The other warps multiply: WARPS_M of them share the features of a tile, WARPS_K
+// the depth of a stage, and what these find is added in a fixed order.
 //
-// The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block has
-// nothing left to ask for. Rows of a tile that do not exist are not loaded: what is computed from old data is not stored.
+// The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block
+// has nothing left to ask for. Rows of a tile that do not exist are not loaded: what is computed from old data is not
+// stored.
 //
-// The caller: DEPTH is a multiple of 32; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, STAGE_DEPTH of 32 * WARPS_K; grid
-// {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared memory.
+// The caller: DEPTH is a multiple of 32; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, STAGE_DEPTH of 32 *
+// WARPS_K; grid {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared
+// memory.
 #include "device/async_copy.cuh"
 #include "device/epilogue.cuh"
-#include "device/mma.cuh"
+#include "device/mma_sync.cuh"
 
 using W = W_TYPE;
 using Y = Y_TYPE;
@@ -39,10 +42,11 @@ static_assert(kK % 32 == 0 && STAGES * (kStageBytes + 16) + WARPS_K * kSumFloats
 #if __CUDA_ARCH__ >= 900
 
 struct Stages {
-  uint32 data, full, empty;  // addresses in shared memory
+  uint8* data;
+  Mbarrier *full, *empty;
 
-  __device__ __forceinline__ uint32 w(int stage) const { return data + stage * kStageBytes; }
-  __device__ __forceinline__ uint32 x(int stage) const { return w(stage) + TILE * kRowBytes; }
+  __device__ __forceinline__ uint8* w(int stage) const { return data + stage * kStageBytes; }
+  __device__ __forceinline__ uint8* x(int stage) const { return w(stage) + TILE * kRowBytes; }
 };
 
 // Stage and parity of the next step, the same at both ends.
@@ -53,7 +57,8 @@ struct Turn {
   }
 };
 
-// --- loads: by one warp -------------------------------------------------------------------------------------------------
+// --- loads: by one warp
+// -------------------------------------------------------------------------------------------------
 
 struct Source {
   const W *x, *w;
@@ -66,8 +71,8 @@ struct Source {
   // The weights of step i; announces those of x as well.
   __device__ __forceinline__ void ask_for_w(const Stages& stages, int stage, int i) const {
     int feature = (first_tile + i / kSteps) * TILE, features = min(TILE, kN - feature), lane = threadIdx.x & 31;
-    uint32 full = stages.full + stage * 8;
-    if (lane == 0) barrier_expect(full, (features + rows) * bytes(i));
+    Mbarrier* full = stages.full + stage;
+    if (lane == 0) arrive_and_expect(full, (features + rows) * bytes(i));
     __syncwarp();
     const W* from = w + int64(feature) * kK + i % kSteps * STAGE_DEPTH;
     for (int r = lane; r < features; r += 32)
@@ -76,7 +81,7 @@ struct Source {
   __device__ __forceinline__ void ask_for_x(const Stages& stages, int stage, int i) const {
     const W* from = x + i % kSteps * STAGE_DEPTH;
     for (int r = threadIdx.x & 31; r < rows; r += 32)
-      copy_bytes<false>(stages.x(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), stages.full + stage * 8);
+      copy_bytes<false>(stages.x(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), stages.full + stage);
   }
 };
 
@@ -88,7 +93,7 @@ __device__ __forceinline__ void fill_stages(const Stages& stages, const Source& 
   for (int i = 0; i < early; ++i) source.ask_for_x(stages, i, i);
   Turn turn;
   for (int i = STAGES; i < steps; ++i) {
-    barrier_wait(stages.empty + turn.stage * 8, turn.parity);
+    wait(stages.empty + turn.stage, turn.parity);
     source.ask_for_w(stages, turn.stage, i);
     source.ask_for_x(stages, turn.stage, i);
     if (i + 1 == steps) allow_next();
@@ -96,7 +101,8 @@ __device__ __forceinline__ void fill_stages(const Stages& stages, const Source& 
   }
 }
 
-// --- products: by the other warps ---------------------------------------------------------------------------------------
+// --- products: by the other warps
+// ---------------------------------------------------------------------------------------
 
 struct Sums {
   float c[kTilesM][kTilesN][4];
@@ -121,8 +127,8 @@ __device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int n = 0; n < kTilesN / 2; ++n)
-        load_matrices(b[half][n], x + (n * 16 + (lane & 7) + (lane >> 4) * 8) * kRowBytes +
-                                      (half * 2 + ((lane >> 3) & 1)) * 16);
+        load_matrices(b[half][n],
+                      x + (n * 16 + (lane & 7) + (lane >> 4) * 8) * kRowBytes + (half * 2 + ((lane >> 3) & 1)) * 16);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half)
@@ -130,8 +136,8 @@ __device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
     for (int m = 0; m < kTilesM; ++m)
 #pragma unroll
       for (int n = 0; n < kTilesN; ++n) {
-        const uint32(&f)[4] = a[half][m];
-        mma(W{}, sums.c[m][n], f[0], f[1], f[2], f[3], b[half][n / 2][n % 2 * 2], b[half][n / 2][n % 2 * 2 + 1]);
+        const uint32(&pairs)[4] = b[half][n / 2];
+        multiply_add(W{}, sums.c[m][n], a[half][m], pairs[n % 2 * 2], pairs[n % 2 * 2 + 1]);
       }
 }
 
@@ -198,15 +204,16 @@ __device__ __forceinline__ void multiply_tiles(const Stages& stages, const Outpu
   for (; tile < end; ++tile) {
     Sums partial = {};
     for (int step = 0; step < kSteps; ++step) {
-      uint32 w = stages.w(turn.stage) + warp_m * (kTilesM * 16 * kRowBytes), x = stages.x(turn.stage);
-      barrier_wait(stages.full + turn.stage * 8, turn.parity);
+      uint32 w = shared_address(stages.w(turn.stage)) + warp_m * (kTilesM * 16 * kRowBytes);
+      uint32 x = shared_address(stages.x(turn.stage));
+      wait(stages.full + turn.stage, turn.parity);
 #pragma unroll
       for (int u = 0; u < STAGE_DEPTH / 32 / WARPS_K; ++u) {
         int k = (u * WARPS_K + warp_k) * 32;
         if (kLastDepth == STAGE_DEPTH || step < kSteps - 1 || k < kLastDepth) multiply(partial, w + k * 2, x + k * 2);
       }
       __syncwarp();
-      if ((threadIdx.x & 31) == 0) barrier_arrive(stages.empty + turn.stage * 8);
+      if ((threadIdx.x & 31) == 0) arrive(stages.empty + turn.stage);
       turn.advance();
     }
     put_sums(partial, sums + warp_k * kSumFloats, warp_m);
@@ -220,15 +227,15 @@ extern "C" __global__ void __launch_bounds__((kWarps + 1) * 32)
     skinny(const W* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(128) uint8 shared[];
   float* sums = reinterpret_cast<float*>(shared + STAGES * kStageBytes);
-  uint32 barriers = shared_address(sums + WARPS_K * kSumFloats);
-  Stages stages = {shared_address(shared), barriers, barriers + STAGES * 8};
+  Mbarrier* barriers = reinterpret_cast<Mbarrier*>(sums + WARPS_K * kSumFloats);
+  Stages stages = {shared, barriers, barriers + STAGES};
   int warp = threadIdx.x / 32;
   if (threadIdx.x == kWarps * 32) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(stages.full + s * 8, 1);
-      barrier_init(stages.empty + s * 8, kWarps);
+      init_barrier(stages.full + s, 1);
+      init_barrier(stages.empty + s, kWarps);
     }
-    barrier_init_done();
+    publish_barriers();
   }
   __syncthreads();
 
