@@ -53,7 +53,6 @@ int64_t most_shared_bytes(const Target& target) {
   return target.cuda_arch.starts_with("sm_8") ? 99 * 1024 : 227 * 1024;
 }
 
-constexpr int64_t kInnerBytes = 4;             // at most, per inner value: f32, two f16 or one bf16
 constexpr int64_t kDeclaredBytes = 48 * 1024;  // what it may declare
 
 // --- few tokens -----------------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ class RowsSource final : public CudaOpSource {
     const std::string chunks = format("ceil(size(0, 0), {})", chunk_for(sizes));
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    tactic.scratch_bytes = aligned(kInnerBytes * problem.inputs[kIds].elements() * sizes.inner);
+    tactic.scratch_bytes = aligned(4 * problem.inputs[kIds].elements() * sizes.inner);
     add_module_step(tactic, code,
                     {.function = "gate_up",
                      .grid = {format("sms * {}", tiling.blocks), chunks},
@@ -144,7 +143,7 @@ class RowsSource final : public CudaOpSource {
   }
 
  private:
-  static constexpr int64_t kMostTokens = 64;
+  static constexpr int64_t kMostTokens = 16;
 };
 
 // --- many tokens ----------------------------------------------------------------------------------------------------
@@ -162,8 +161,7 @@ struct TilesTiling {
 int64_t shared_bytes(const TilesTiling& tiling) { return tiling.stages * (tiling.rows + tiling.columns) * 128; }
 
 constexpr TilesTiling kHopperTilings[] = {
-    {128, 256, 8, 1, 4, true}, {128, 128, 8, 1, 4, true}, {64, 256, 4, 2, 4, true}, {64, 128, 4, 2, 4, true},
-    {128, 128, 2, 4, 3},       {64, 128, 2, 4, 4},        {32, 128, 1, 8, 5},       {16, 128, 1, 8, 5}};
+    {128, 256, 8, 1, 4, true}, {64, 128, 4, 2, 4, true}, {32, 128, 1, 8, 5}, {16, 128, 1, 8, 5}};
 constexpr TilesTiling kHalfTilings[] = {
     {128, 128, 2, 4, 3}, {64, 128, 2, 4, 4}, {32, 128, 1, 8, 5}, {16, 128, 1, 8, 5}};
 constexpr TilesTiling kFloatTilings[] = {{128, 128, 2, 4, 3}, {64, 128, 2, 4, 3}, {32, 128, 2, 4, 3}};
@@ -171,6 +169,29 @@ constexpr TilesTiling kFloatTilings[] = {{128, 128, 2, 4, 3}, {64, 128, 2, 4, 3}
 std::span<const TilesTiling> tilings_for(DType dtype, const Target& target) {
   if (dtype == DType::kF32) return kFloatTilings;
   return unless_hopper(target).empty() ? std::span<const TilesTiling>(kHopperTilings) : kHalfTilings;
+}
+
+// Bytes of an inner value of expert_mlp_tiles.cuh: two f16, or one of any other.
+int64_t inner_bytes(DType dtype) { return dtype == DType::kBF16 ? 2 : 4; }
+
+// What a launch with `rows` pairs in a tile is told about sizes, as text; the places are in the scratch memory.
+struct TilesSizes {
+  TilesSizes(const Sizes& sizes, DType dtype, int64_t rows)
+      : pairs(format("size(0, 0) * {}", sizes.top_k)),
+        // Every expert may end in a tile with one pair.
+        tiles(format("({} + min({}, {}) * {}) / {}", pairs, pairs, sizes.experts, rows - 1, rows)),
+        table_at(aligned("4 * " + pairs)),
+        inner_at(format("{} + {}", table_at, aligned(format("12 * ({})", tiles)))),
+        partial_at(format("{} + {}", inner_at, aligned(format("{} * {}", inner_bytes(dtype) * sizes.inner, pairs)))) {}
+  std::string pairs, tiles, table_at, inner_at, partial_at;
+};
+
+// The same scratch memory as a number of bytes.
+int64_t tiles_scratch_bytes(const Problem& problem, const Sizes& sizes, int64_t rows) {
+  const int64_t pairs = problem.inputs[kIds].elements();
+  const int64_t tiles = (pairs + std::min(pairs, sizes.experts) * (rows - 1)) / rows;
+  return aligned(4 * pairs) + aligned(12 * tiles) +
+         aligned(inner_bytes(problem.inputs[kDown].dtype) * sizes.inner * pairs) + aligned(4 * sizes.hidden * pairs);
 }
 
 class TilesSource final : public CudaOpSource {
@@ -181,66 +202,34 @@ class TilesSource final : public CudaOpSource {
     Lexer lexer(config);
     const auto tiling = parse_fields<TilesTiling>(lexer);
     const Sizes sizes(problem);
-    const DType dtype = problem.inputs[kDown].dtype;
-    const DeviceModule code = module(target, {
-                                                 define("TYPE", device_type(dtype)),
-                                                 define("HIDDEN", sizes.hidden),
-                                                 define("INNER", sizes.inner),
-                                                 define("EXPERTS", sizes.experts),
-                                                 define("TOP_K", sizes.top_k),
-                                                 define("FUNCTION", function_name(problem)),
-                                                 define("ROWS", tiling.rows),
-                                                 define("COLUMNS", tiling.columns),
-                                                 define("WARPS_M", tiling.warps_m),
-                                                 define("WARPS_N", tiling.warps_n),
-                                                 define("STAGES", tiling.stages),
-                                                 define("WARPGROUPS", int64_t{tiling.warpgroups}),
-                                             });
-    const std::string pairs = format("size(0, 0) * {}", sizes.top_k);
-    // Every expert may end in a tile with one pair.
-    const std::string tiles =
-        format("({} + min({}, {}) * {}) / {}", pairs, pairs, sizes.experts, tiling.rows - 1, tiling.rows);
-    const std::string tiles_at = aligned("4 * " + pairs);
-    const std::string inner_at = tiles_at + " + " + aligned("12 * (" + tiles + ")");
-    const std::string partial_at = inner_at + " + " + aligned(format("{} * {}", kInnerBytes * sizes.inner, pairs));
-    const std::string order = "scratch 0", table = "scratch " + tiles_at, inner = "scratch " + inner_at,
-                      partial = "scratch " + partial_at;
-
+    const DeviceModule code = module(target, defines(problem, sizes, tiling));
+    const TilesSizes at(sizes, problem.inputs[kDown].dtype, tiling.rows);
+    const std::string order = "scratch 0", table = "scratch " + at.table_at, inner = "scratch " + at.inner_at,
+                      partial = "scratch " + at.partial_at;
+    const int64_t threads = 32 * tiling.warps_m * tiling.warps_n;
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    tactic.scratch_bytes = scratch_bytes(problem, sizes, tiling.rows);
-    const std::vector<int> all = every_argument(problem);
-    const int64_t threads = 32 * tiling.warps_m * tiling.warps_n;
-    const auto column_tiles = [&](int64_t rows) { return format("{}", (rows + tiling.columns - 1) / tiling.columns); };
-    add_module_step(tactic, code,
-                    {.function = "group",
-                     .block = {1024},
-                     .dependent = true,
-                     .arguments = {buffer(kIds), order, table, "i32 " + pairs, "i32 " + tiles}},
-                    all);
-    add_module_step(tactic, code,
-                    {.function = "gate_up",
-                     .grid = {tiles, column_tiles(2 * sizes.inner), "1"},
-                     .block = {threads},
-                     .shared_bytes = shared_bytes(tiling),
-                     .dependent = true,
-                     .arguments = {buffer(kX), buffer(kGateUp), order, table, inner}},
-                    all);
-    add_module_step(tactic, code,
-                    {.function = "down",
-                     .grid = {tiles, column_tiles(sizes.hidden), "1"},
-                     .block = {threads},
-                     .shared_bytes = shared_bytes(tiling),
-                     .dependent = true,
-                     .arguments = {inner, buffer(kDown), buffer(kPairWeights), order, table, partial}},
-                    all);
-    add_module_step(tactic, code,
-                    {.function = "combine",
-                     .grid = {format("ceil(size(0, 0) * {}, 256)", sizes.hidden / 4)},
-                     .block = {256},
-                     .dependent = true,
-                     .arguments = {partial, buffer(kY), "i32 size(0, 0)"}},
-                    all);
+    tactic.scratch_bytes = tiles_scratch_bytes(problem, sizes, tiling.rows);
+    const auto add = [&](ModuleLaunch launch) {
+      launch.dependent = true;
+      add_module_step(tactic, code, std::move(launch), every_argument(problem));
+    };
+    const auto multiply = [&](std::string function, int64_t columns, std::vector<std::string> arguments) {
+      add({.function = std::move(function),
+           .grid = {at.tiles, format("{}", (columns + tiling.columns - 1) / tiling.columns)},
+           .block = {threads},
+           .shared_bytes = shared_bytes(tiling),
+           .arguments = std::move(arguments)});
+    };
+    add({.function = "group",
+         .block = {1024},
+         .arguments = {buffer(kIds), order, table, "i32 " + at.pairs, "i32 " + at.tiles}});
+    multiply("gate_up", 2 * sizes.inner, {buffer(kX), buffer(kGateUp), order, table, inner});
+    multiply("down", sizes.hidden, {inner, buffer(kDown), buffer(kPairWeights), order, table, partial});
+    add({.function = "combine",
+         .grid = {format("ceil(size(0, 0) * {}, 256)", sizes.hidden / 4)},
+         .block = {256},
+         .arguments = {partial, buffer(kY), "i32 size(0, 0)"}});
     return tactic;
   }
 
@@ -265,12 +254,21 @@ class TilesSource final : public CudaOpSource {
   }
 
  private:
-  // Mirrors the offsets above.
-  static int64_t scratch_bytes(const Problem& problem, const Sizes& sizes, int64_t rows) {
-    const int64_t pairs = problem.inputs[kIds].elements();
-    const int64_t tiles = (pairs + std::min(pairs, sizes.experts) * (rows - 1)) / rows;
-    return aligned(4 * pairs) + aligned(12 * tiles) + aligned(kInnerBytes * sizes.inner * pairs) +
-           aligned(4 * sizes.hidden * pairs);
+  static std::vector<std::string> defines(const Problem& problem, const Sizes& sizes, const TilesTiling& tiling) {
+    return {
+        define("TYPE", device_type(problem.inputs[kDown].dtype)),
+        define("HIDDEN", sizes.hidden),
+        define("INNER", sizes.inner),
+        define("EXPERTS", sizes.experts),
+        define("TOP_K", sizes.top_k),
+        define("FUNCTION", function_name(problem)),
+        define("ROWS", tiling.rows),
+        define("COLUMNS", tiling.columns),
+        define("WARPS_M", tiling.warps_m),
+        define("WARPS_N", tiling.warps_n),
+        define("STAGES", tiling.stages),
+        define("WARPGROUPS", int64_t{tiling.warpgroups}),
+    };
   }
 };
 
