@@ -1,7 +1,7 @@
 // A mixture of experts for few tokens: every weight of a chosen expert is read once, none of another.
 //
-//   gate_up   inner[pair] = FUNCTION(gate[e] · x[t]) * (up[e] · x[t]) for every pair of a token t and an expert e of
-//   its down      y[t] = sum over the pairs of t of weight * down[e] · inner[pair]
+//   gate_up   inner[pair] = FUNCTION(gate[e] · x[t]) * (up[e] · x[t]), a pair being a token t and an expert e of its
+//   down      y[t] = sum over the pairs of t of weight * down[e] · inner[pair]
 //
 // Both work on CHUNK tokens at a time (blockIdx.y) and first list, in shared memory, the experts that these tokens
 // chose and the tokens of each. Then every warp goes its own way through strips of 16 rows of weights: 8 gate rows and
