@@ -179,6 +179,25 @@ class Conformance : public testing::TestWithParam<fs::path> {
                            << result.worst << " times what is allowed";
   }
 
+  // Of all problems, side by side.
+  static void compile_device_code(const Target& target) {
+    std::vector<DeviceModule> modules;
+    std::set<std::string> names;
+    for (const std::string& line : problem_lines(GetParam())) {
+      Problem problem = parse_problem(line);
+      for (const TacticSource* source : tactic_list()) {
+        auto offered = source->enumerate(problem, target);
+        if (std::holds_alternative<Unsupported>(offered)) continue;
+        for (const std::string& config : std::get<0>(offered))
+          for (const DeviceModule& module : source->compile(problem, config, target).modules)
+            if (names.insert(module.name()).second) modules.push_back(module);
+      }
+    }
+    ThreadPool threads(usable_cpus());
+    compile_all(modules, threads);
+    std::cout << modules.size() << " modules\n";
+  }
+
   void run_problems(const std::vector<Target>& targets) {
     for (const std::string& line : problem_lines(GetParam())) {
       SCOPED_TRACE(line);
@@ -209,7 +228,9 @@ TEST_P(Conformance, AgreesWithTheMeaningOfTheOp) { run_problems(cpu_targets()); 
 TEST_P(Conformance, AgreesOnTheGpu) {
   std::string missing = cuda::Device::missing();
   if (!missing.empty()) GTEST_SKIP() << missing;
-  run_problems({parse_target("cuda", 1)});
+  Target target = parse_target("cuda", 1);
+  compile_device_code(target);
+  run_problems({target});
 }
 
 INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problem_files()),
