@@ -147,7 +147,7 @@ struct WarpRows {
 
 }  // namespace attention
 
-extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 8 / CHUNK_WARPS)
     attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
   using namespace attention;
