@@ -296,13 +296,14 @@ class ProductSource final : public TacticSource {
   }
 
   std::vector<AttentionTiling> chunk_tilings(const Form& form, const Target& target) const {
-    std::vector<AttentionTiling> offers, tilings;
-    const bool large = std::max(form.head, form.v_head) > 128;
-    if (hopper_) offers = {{.chunk_warps = 8, .chunk_tile = large ? 64 : 128, .chunk_stages = 2}};
-    if (hopper_ && std::max(form.head, form.v_head) <= 64)
-      offers.insert(offers.begin(), {.chunk_warps = 12, .chunk_tile = 128, .chunk_stages = 2});
-    else
-      offers = {{.chunk_warps = 4}};
+    std::vector<AttentionTiling> offers = {{.chunk_warps = 4}}, tilings;
+    if (hopper_) {
+      // 64 rows for each four warps. Few tokens make more blocks of fewer rows.
+      const int64_t head = std::max(form.head, form.v_head), tile = head > 128 ? 64 : 128;
+      offers = {{.chunk_warps = 8, .chunk_tile = tile, .chunk_stages = 2},
+                {.chunk_warps = 4, .chunk_tile = tile, .chunk_stages = 2}};
+      if (head <= 64) offers.insert(offers.begin(), {.chunk_warps = 12, .chunk_tile = tile, .chunk_stages = 2});
+    }
     for (const AttentionTiling& offer : offers) {
       const Chunk chunk = hopper_ ? sm90_chunk(form, offer) : mma_chunk(form, offer);
       if (chunk.shared_bytes <= shared_bytes_limit(target)) tilings.push_back(offer);

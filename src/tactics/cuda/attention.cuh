@@ -227,9 +227,9 @@ extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
   using namespace attention;
   extern __shared__ __align__(16) float shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   float *weights = shared, *q_tile = weights + kRows * 32, *v_tile = q_tile + kRows * HEAD;

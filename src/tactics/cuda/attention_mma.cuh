@@ -153,9 +153,9 @@ extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 8 / CHUNK_WARPS)
   using namespace attention;
   extern __shared__ __align__(128) unsigned char shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   Span span = span_of(rows);

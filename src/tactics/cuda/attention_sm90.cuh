@@ -259,10 +259,10 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
     }
     publish_barriers();
   }
-  wait_for_previous();
   __syncthreads();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
   Span span = span_of(rows);
   if (threadIdx.x < 128) {
