@@ -50,7 +50,7 @@ class Bench {
   Bench(std::shared_ptr<const LoadedEngine> engine, const BenchOptions& options)
       : engine_(std::move(engine)),
         options_(options),
-        meter_(gpu_meter(engine_->plan(), options)),
+        meter_(gpu_meter(*engine_, options)),
         session_(engine_, session_options(options)) {
     ThreadPool& threads = session_.runner().context().threads();
     threads_ = threads.size();
@@ -103,9 +103,9 @@ class Bench {
 
  private:
   // Before the session, which may take all the memory that is left. nullptr for an engine that runs on the CPU.
-  static std::unique_ptr<CeilingMeter> gpu_meter(const Plan& plan, const BenchOptions& options) {
-    if (!plan.programs[0].target.starts_with("cuda")) return nullptr;
-    return std::make_unique<CudaCeilingMeter>(cuda::Device::open(), kGpuReadBytes, std::min(3, options.repetitions));
+  static std::unique_ptr<CeilingMeter> gpu_meter(const LoadedEngine& engine, const BenchOptions& options) {
+    if (!engine.device()) return nullptr;
+    return std::make_unique<CudaCeilingMeter>(engine.device(), kGpuReadBytes, std::min(3, options.repetitions));
   }
 
   static TokenSessionOptions session_options(const BenchOptions& options) {
