@@ -1,6 +1,7 @@
 // One packed step: which tokens of which sequences run together, and the i32 inputs that say so (ops/attention.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "generate/pad_decodes.h"
 
 namespace ingot {
 
@@ -42,6 +43,10 @@ int64_t largest(const std::vector<const ResolvedProgram*>& programs, std::string
   return most < 0 ? otherwise : most;
 }
 
+// Of a GPU's free memory, the part that the KV cache takes at most when nothing is asked for; graphs and library
+// workspaces need some of the rest.
+constexpr double kPartOfGpu = 0.9;
+
 int64_t smaller_wish(int64_t limit, int64_t wish) { return wish > 0 ? std::min(limit, wish) : limit; }
 
 int thread_count(const LoadedEngine& engine, int wish) {
@@ -61,7 +66,8 @@ StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRun
   find_inputs();
   find_limits(options);
   uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory();
-  pool_ = std::make_unique<StatePool>(engine_->plan(), StatePoolOptions{budget, {}});
+  pool_ = std::make_unique<StatePool>(
+      engine_->plan(), StatePoolOptions{budget, {}, engine_->device(), wanted_pages()});
   const Plan& plan = engine_->plan();
   for (size_t i = 0; i < plan.states.size(); ++i) context_->bind_state(plan.states[i].name, pool_->state(i));
   for (size_t g = 0; g < plan.groups.size(); ++g) {
@@ -106,29 +112,40 @@ void StepRunner::find_limits(const StepRunnerOptions& options) {
   limits_.max_outputs = largest(programs, "outputs", INT32_MAX);
   for (const CacheGroup& group : engine_->plan().groups)
     limits_.max_pages.push_back(largest(programs, "pages." + group.name, 0));
+  // Steps may be filled up beyond what the caller wants scheduled, but not beyond what the engine runs.
+  padded_limits_ = {largest(programs, "sequences", INT32_MAX), limits_.max_pages};
   for (const ResolvedProgram* program : programs)
     for (const DimRange& range : program->program->dims)
       if (range.symbol == "outputs" && range.min > 0) may_skip_outputs_ = false;
 }
 
+// Per group, what max_batch_size sequences of full length need.
+std::vector<int64_t> StepRunner::wanted_pages() const {
+  std::vector<int64_t> pages;
+  for (const CacheGroup& group : engine_->plan().groups) {
+    int64_t positions = limits_.max_seq_len;
+    if (group.window > 0) positions = std::min(positions, group.window + limits_.max_num_tokens);
+    pages.push_back((positions / group.page_size + 2) * limits_.max_batch_size);
+  }
+  return pages;
+}
+
 uint64_t StepRunner::default_kv_cache_memory() const {
   const Plan& plan = engine_->plan();
+  std::vector<int64_t> pages = wanted_pages();
   double wanted = 0;
   uint64_t least = 0;  // one page of every group
-  for (const CacheGroup& group : plan.groups) {
-    auto positions = static_cast<double>(limits_.max_seq_len);
-    if (group.window > 0) positions = std::min(positions, static_cast<double>(group.window + limits_.max_num_tokens));
-    double pages = (positions / static_cast<double>(group.page_size) + 2) * static_cast<double>(limits_.max_batch_size);
+  for (size_t g = 0; g < plan.groups.size(); ++g)
     for (const PlanState& state : plan.states) {
-      if (state.group != group.name) continue;
+      if (state.group != plan.groups[g].name) continue;
       TensorType page = state.type;
       page.shape.erase(page.shape.begin());
-      wanted += pages * static_cast<double>(page.bytes());
+      wanted += static_cast<double>(pages[g]) * static_cast<double>(page.bytes());
       least += static_cast<uint64_t>(page.bytes());
     }
-  }
-  double half_of_free = static_cast<double>(available_memory_bytes()) / 2;
-  return std::max(least, static_cast<uint64_t>(std::min(wanted, half_of_free)));
+  double may_take = engine_->device() ? static_cast<double>(engine_->device()->free_bytes()) * kPartOfGpu
+                                      : static_cast<double>(available_memory_bytes()) / 2;
+  return std::max(least, static_cast<uint64_t>(std::min(wanted, may_take)));
 }
 
 void StepRunner::set(std::string_view symbol, int64_t value) {
@@ -139,6 +156,7 @@ void StepRunner::set(std::string_view symbol, int64_t value) {
 std::span<float> StepRunner::run(StepBatch& batch) {
   auto rows = static_cast<int64_t>(batch.outputs.size());
   if (rows == 0 && !may_skip_outputs_) batch.output_rows.assign(1, 0);
+  if (engine_->device()) pad_decodes(batch, padded_limits_);
   set("tokens", batch.tokens());
   set("sequences", batch.sequences());
   set("outputs", static_cast<int64_t>(batch.output_rows.size()));

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "generate/pad_decodes.h"
 #include "generate/scheduler.h"
 #include "runtime/execution_context.h"
 
@@ -42,6 +43,7 @@ class StepRunner {
 
   void find_inputs();
   void find_limits(const StepRunnerOptions& options);
+  std::vector<int64_t> wanted_pages() const;
   uint64_t default_kv_cache_memory() const;
   void set(std::string_view symbol, int64_t value);
 
@@ -49,6 +51,7 @@ class StepRunner {
   std::unique_ptr<ExecutionContext> context_;
   std::unique_ptr<StatePool> pool_;
   ScheduleLimits limits_;
+  PaddingLimits padded_limits_;
   int64_t vocab_size_ = 0;
   bool may_skip_outputs_ = true;  // steps without an output row run as such
   std::vector<BoundInput> inputs_;

@@ -18,6 +18,7 @@ struct Route {
   }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 // y[t] = Σ_j weights[t, j] * down[e] · (function(gate[e] · x[t]) * (up[e] · x[t])), e = ids[t, j].
@@ -29,6 +30,7 @@ struct ExpertMlp {
   static constexpr auto fields() { return std::tuple{field("function", &ExpertMlp::function)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, true, true, false, false}; }
   double flops(const Types& inputs) const;
 };
 

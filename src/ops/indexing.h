@@ -12,6 +12,7 @@ struct Embedding {
   static constexpr auto fields() { return std::tuple{field("dtype", &Embedding::dtype)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, false}; }
   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // in vocab, which costs no time
 };
 
@@ -21,6 +22,7 @@ struct GatherRows {
   static constexpr auto fields() { return std::tuple{}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {false, true}; }
 };
 
 // Columns [begin, end) of x [rows, n].
@@ -30,6 +32,7 @@ struct Slice {
   static constexpr auto fields() { return std::tuple{field("begin", &Slice::begin), field("end", &Slice::end)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 }  // namespace ingot

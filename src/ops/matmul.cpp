@@ -6,6 +6,13 @@
 
 namespace ingot {
 
+namespace {
+
+// Of y. Evaluation without rounding has x in f64, and then y as well.
+DType result_dtype(const Matmul& op, DType x) { return op.wide && !is_wide_float(x) ? DType::kF32 : x; }
+
+}  // namespace
+
 Types Matmul::infer(const Types& inputs) const {
   size_t count = 2 + size_t{bias} + size_t{residual};
   check_input_count(inputs, count, count);
@@ -13,7 +20,8 @@ Types Matmul::infer(const Types& inputs) const {
   check_type(is_float_matrix(x), x, "x, a float matrix [rows, k],");
   check_type(is_float_matrix(w) && w.shape[1] == x.shape[1], w,
              format("w, a float matrix [n, {}] with x's k,", print(x.shape[1])));
-  TensorType y{x.dtype, {x.shape[0], w.shape[0]}, ""};
+  check_type(!wide || !is_wide_float(x.dtype), x, "x, f16 or bf16 because the result is wide,");
+  TensorType y{result_dtype(*this, x.dtype), {x.shape[0], w.shape[0]}, ""};
   if (bias) {
     const TensorType& b = inputs[2];
     check_type((is_wide_float(b.dtype) || b.dtype == x.dtype) && b.rank() == 1 && b.shape[0] == w.shape[0], b,
@@ -21,7 +29,7 @@ Types Matmul::infer(const Types& inputs) const {
   }
   if (residual) {
     const TensorType& r = inputs.back();
-    check_type(r.dtype == x.dtype && r.shape == y.shape, r, format("the residual, {},", print(y)));
+    check_type(r.dtype == y.dtype && r.shape == y.shape, r, format("the residual, {},", print(y)));
   }
   return {y};
 }
@@ -29,7 +37,7 @@ Types Matmul::infer(const Types& inputs) const {
 HostTensors Matmul::evaluate(const HostTensors& inputs) const {
   const HostTensor &x = inputs[0], &w = inputs[1];
   int64_t rows = x.size(0), k = x.size(1), n = w.size(0);
-  HostTensor y(TensorType{x.type.dtype, {rows, n}, ""});
+  HostTensor y(TensorType{result_dtype(*this, x.type.dtype), {rows, n}, ""});
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       const double *a = x.values.data() + i * k, *b = w.values.data() + j * k;
@@ -55,6 +63,13 @@ double Matmul::evaluate_at(std::span<const TensorView> inputs, int, int64_t inde
   sum = apply(function, sum);
   if (residual) sum += inputs.back()[index];
   return sum;
+}
+
+std::vector<bool> Matmul::row_inputs(const Types& inputs) const {
+  std::vector<bool> rows(inputs.size());
+  rows.front() = true;
+  rows.back() = rows.back() || residual;
+  return rows;
 }
 
 double Matmul::flops(const Types& inputs) const {

@@ -1,7 +1,8 @@
 // y = function(x · wᵀ + bias) + residual
 //
 // x [rows, k] float, w [n, k] float (one output feature per row, as Hugging Face stores linear layers), then, if the
-// fields say so, bias f32 or x's dtype [n] and residual [rows, n] of x's dtype. y [rows, n] has x's dtype.
+// fields say so, bias f32 or x's dtype [n] and residual [rows, n] of y's dtype. y [rows, n] has x's dtype, or f32 when
+// `wide`, which x of f16 or bf16 may ask for: the sums are not rounded to x's dtype then.
 #pragma once
 
 #include "ops/activation_function.h"
@@ -14,12 +15,14 @@ struct Matmul {
   bool bias = false;
   ActivationFunction function = ActivationFunction::kNone;
   bool residual = false;
+  bool wide = false;
   static constexpr auto fields() {
     return std::tuple{field("bias", &Matmul::bias), field("function", &Matmul::function),
-                      field("residual", &Matmul::residual)};
+                      field("residual", &Matmul::residual), field("wide", &Matmul::wide)};
   }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types& inputs) const;
   double evaluate_at(std::span<const TensorView> inputs, int output, int64_t index) const;
   double flops(const Types& inputs) const;
   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // in n

@@ -13,6 +13,7 @@ struct RmsNorm {
   static constexpr auto fields() { return std::tuple{field("epsilon", &RmsNorm::epsilon)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, false}; }
 };
 
 // y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over the last dimension; gamma and beta f32 [h].
@@ -22,6 +23,7 @@ struct LayerNorm {
   static constexpr auto fields() { return std::tuple{field("epsilon", &LayerNorm::epsilon)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, false, false}; }
 };
 
 // (s, y) = (a + b, rms_norm(a + b, gamma)); a, b [rows, h]; gamma f32 [h].
@@ -31,6 +33,7 @@ struct AddRmsNorm {
   static constexpr auto fields() { return std::tuple{field("epsilon", &AddRmsNorm::epsilon)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, true, false}; }
 };
 
 // (s, y) = (a + b, layer_norm(a + b, gamma, beta)).
@@ -40,6 +43,7 @@ struct AddLayerNorm {
   static constexpr auto fields() { return std::tuple{field("epsilon", &AddLayerNorm::epsilon)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, true, false, false}; }
 };
 
 }  // namespace ingot

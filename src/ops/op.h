@@ -6,10 +6,11 @@
 // and, where it helps,
 //   double evaluate_at(std::span<const TensorView> in, int output, int64_t index) const;   // one element alone
 //   int aliased_input(int output) const;                // the state input that an output continues, or -1
+//   std::vector<bool> row_inputs(const Types& inputs) const;   // if rows are independent: whether row i of the outputs
+//                                                       // needs only row i of an input, not all of it
 //   double flops(const Types& inputs) const;            // multiplications and additions, for reports and ceilings
 //   double cut(Types& inputs, int64_t max_bytes, double max_flops) const;  // makes the problem smaller where its time
-//   is
-//                                                       // proportional to a size; returns the factor taken away
+//                                                       // is proportional to a size; returns the factor taken away
 #pragma once
 
 #include <concepts>
@@ -52,6 +53,8 @@ class AnyOp {
     return self_->evaluate_at(inputs, output, index);
   }
   int aliased_input(int output) const { return self_->aliased_input(output); }
+  // Empty when the op kind does not say that rows are independent.
+  std::vector<bool> row_inputs(const Types& inputs) const { return self_->row_inputs(inputs); }
   double flops(const Types& inputs) const { return self_->flops(inputs); }
   // Cuts `inputs` down towards the limits where the kind can; returns how many times smaller the work became (1: not).
   double cut(Types& inputs, int64_t max_bytes, double max_flops) const {
@@ -82,6 +85,7 @@ class AnyOp {
     virtual HostTensors evaluate(const HostTensors&) const = 0;
     virtual std::optional<double> evaluate_at(std::span<const TensorView>, int, int64_t) const = 0;
     virtual int aliased_input(int) const = 0;
+    virtual std::vector<bool> row_inputs(const Types&) const = 0;
     virtual double flops(const Types&) const = 0;
     virtual double cut(Types&, int64_t, double) const = 0;
   };
@@ -100,6 +104,10 @@ class AnyOp {
     int aliased_input(int output) const override {
       if constexpr (requires { op.aliased_input(output); }) return op.aliased_input(output);
       return -1;
+    }
+    std::vector<bool> row_inputs(const Types& inputs) const override {
+      if constexpr (requires { op.row_inputs(inputs); }) return op.row_inputs(inputs);
+      return {};
     }
     double flops(const Types& inputs) const override {
       if constexpr (requires { op.flops(inputs); }) return op.flops(inputs);

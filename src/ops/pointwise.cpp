@@ -24,6 +24,9 @@ Types infer_unary(const Types& inputs) {
   return {{inputs[0].dtype, inputs[0].shape, ""}};
 }
 
+// A vector beside a matrix serves every row.
+std::vector<bool> binary_rows(const Types& inputs) { return {true, inputs[0].rank() == inputs[1].rank()}; }
+
 // f(a, b) for every element of a; b repeats when it is a row.
 template <class F>
 HostTensors combined(const HostTensors& inputs, F f) {
@@ -43,11 +46,13 @@ HostTensors mapped(const HostTensors& inputs, F f) {
 }  // namespace
 
 Types Add::infer(const Types& inputs) const { return infer_binary(inputs); }
+std::vector<bool> Add::row_inputs(const Types& inputs) const { return binary_rows(inputs); }
 HostTensors Add::evaluate(const HostTensors& inputs) const {
   return combined(inputs, [](double a, double b) { return a + b; });
 }
 
 Types Multiply::infer(const Types& inputs) const { return infer_binary(inputs); }
+std::vector<bool> Multiply::row_inputs(const Types& inputs) const { return binary_rows(inputs); }
 HostTensors Multiply::evaluate(const HostTensors& inputs) const {
   return combined(inputs, [](double a, double b) { return a * b; });
 }

@@ -12,6 +12,7 @@ struct Add {
   static constexpr auto fields() { return std::tuple{}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types& inputs) const;
 };
 
 // a * b; b as for add.
@@ -20,6 +21,7 @@ struct Multiply {
   static constexpr auto fields() { return std::tuple{}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types& inputs) const;
 };
 
 // x * factor.
@@ -29,6 +31,7 @@ struct Scale {
   static constexpr auto fields() { return std::tuple{field("factor", &Scale::factor)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 // cap * tanh(x / cap).
@@ -38,6 +41,7 @@ struct SoftCap {
   static constexpr auto fields() { return std::tuple{field("cap", &SoftCap::cap)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 // function(x).
@@ -47,6 +51,7 @@ struct Activation {
   static constexpr auto fields() { return std::tuple{field("function", &Activation::function)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 // function(gate) * up. Inputs: gate and up, each [rows, n]; or one [rows, 2n] that holds gate before up in each row.
@@ -56,6 +61,7 @@ struct GatedActivation {
   static constexpr auto fields() { return std::tuple{field("function", &GatedActivation::function)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types& inputs) const { return std::vector<bool>(inputs.size(), true); }
 };
 
 // The same values in another float dtype.
@@ -65,6 +71,7 @@ struct Cast {
   static constexpr auto fields() { return std::tuple{field("dtype", &Cast::dtype)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true}; }
 };
 
 }  // namespace ingot

@@ -14,6 +14,7 @@ struct RopeAngles {
   static constexpr auto fields() { return std::tuple{field("attention_factor", &RopeAngles::attention_factor)}; }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, false}; }
 };
 
 // Rotates the first r elements of every head. x [tokens, heads * head_size], angles f32 [tokens, r], r even and at most
@@ -28,6 +29,7 @@ struct Rope {
   }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;
+  std::vector<bool> row_inputs(const Types&) const { return {true, true}; }
 };
 
 }  // namespace ingot

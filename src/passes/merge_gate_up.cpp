@@ -14,6 +14,7 @@ Rewritten merge(const Match& match, Network& out) {
   if (gate.function != ActivationFunction::kNone || up.function != ActivationFunction::kNone || gate.residual ||
       up.residual)
     return Unsupported{"a projection has a function or a residual"};
+  if (gate.wide != up.wide) return Unsupported{"one projection is wide"};
   if (gate.bias != up.bias) return Unsupported{"one projection has a bias"};
   if (match.uses("g") != 1 || match.uses("u") != 1) return Unsupported{"a weight has other readers"};
   std::vector<const Node*> weights = {&match.node("g"), &match.node("u")}, biases;

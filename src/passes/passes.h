@@ -15,6 +15,9 @@ Network fold_constants(Network, const PassContext&);
 // The same op on the same inputs is done once; weights with the same recipe are stored once.
 Network common_subexpressions(Network, const PassContext&);
 
+// gather_rows moves before the ops that treat every row alone and that nothing else needs all rows of.
+Network hoist_gather_rows(Network, const PassContext&);
+
 // scale before or after matmul becomes part of the weight, where that rounds nothing that was not rounded before: f32
 // weights, and bf16 weights with a power of two.
 Network fold_scale_into_weight(Network, const PassContext&);
@@ -33,6 +36,10 @@ Network merge_qkv(Network, const PassContext&);
 
 // Slices of a merged projection, norms of the heads, rotation and both kv writes in front of an attention in one op.
 Network fuse_rope_kv_write(Network, const PassContext&);
+
+// matmul of x as f32, where x is bf16 or f16 and the weight narrower than f32, becomes a wide matmul of x itself: the
+// same sums of the same products, without a second form of x.
+Network fuse_cast_matmul(Network, const PassContext&);
 
 // rms_norm or layer_norm of a sum, together with the sum.
 Network fuse_add_norm(Network, const PassContext&);

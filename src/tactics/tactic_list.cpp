@@ -5,6 +5,12 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+#include "tactics/cuda/attention.h"
+#include "tactics/cuda/expert_mlp.h"
+#include "tactics/cuda/norm.h"
+#include "tactics/cuda/pointwise.h"
+#include "tactics/cuda/rope.h"
+#include "tactics/cuda/route.h"
 #include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
@@ -23,6 +29,9 @@ std::span<const TacticSource* const> tactic_list() {
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),
       attention_source(CpuLevel::kPortable),
+      cuda_attention_sm90_source(),
+      cuda_attention_mma_source(),
+      cuda_attention_source(),
       op_source<RmsNorm, CpuLevel::kAvx512>(),
       op_source<RmsNorm, CpuLevel::kAvx2>(),
       op_source<RmsNorm, CpuLevel::kPortable>(),
@@ -72,6 +81,27 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      cuda_norm_source<RmsNorm>(),
+      cuda_norm_source<LayerNorm>(),
+      cuda_norm_source<AddRmsNorm>(),
+      cuda_norm_source<AddLayerNorm>(),
+      cuda_pointwise_source<Add>(),
+      cuda_pointwise_source<Multiply>(),
+      cuda_pointwise_source<Scale>(),
+      cuda_pointwise_source<SoftCap>(),
+      cuda_pointwise_source<Activation>(),
+      cuda_pointwise_source<GatedActivation>(),
+      cuda_pointwise_source<Cast>(),
+      cuda_pointwise_source<Embedding>(),
+      cuda_pointwise_source<GatherRows>(),
+      cuda_pointwise_source<Slice>(),
+      cuda_rope_source<Rope>(),
+      cuda_rope_source<KvWrite>(),
+      cuda_rope_source<RopeKvWrite>(),
+      cuda_rope_angles_source(),
+      cuda_route_source(),
+      cuda_expert_mlp_rows_source(),
+      cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
   };
   return list;

@@ -225,58 +225,45 @@ Cut cut_expert_mlp(const Problem& problem, const Inputs& inputs) {
   return finished(problem, std::move(cut));
 }
 
-// Which inputs of an op have one row (slice of the first axis) per token, or per row of its outputs.
-struct RowInputs {
+// What the op itself does not say. Most ops need no rule.
+struct CutRule {
   std::string_view op;
-  std::array<bool, 5> input;
-  Cut (*cut)(const Problem&, const Inputs&) = nullptr;  // when rows alone do not cut it small
+  Cut (*cut)(const Problem&, const Inputs&);  // rows alone do not cut it small, or it has none
+  std::array<bool, 5> tokens = {};            // for ops that mix rows: inputs with one row per token
 };
-constexpr RowInputs kRowInputs[] = {
-    {"matmul", {true, false, false}, cut_matmul},
-    {"rms_norm", {true, false, false}},
-    {"layer_norm", {true, false, false}},
-    {"add_rms_norm", {true, true, false}},
-    {"add_layer_norm", {true, true, false}},
-    {"add", {true, true, false}},
-    {"multiply", {true, true, false}},
-    {"scale", {true, false, false}},
-    {"soft_cap", {true, false, false}},
-    {"activation", {true, false, false}},
-    {"gated_activation", {true, true, false}},
-    {"cast", {true, false, false}},
-    {"embedding", {true, false, false}, cut_embedding},
-    {"gather_rows", {false, true, false}, cut_gather_rows},
-    {"slice", {true, false, false}},
-    {"rope_angles", {true, false, false}},
-    {"rope", {true, true, false}},
-    {"kv_write", {false, true, true}, cut_kv_write},
-    {"attention", {true, false, false}, cut_attention},
-    {"rope_kv_write", {true, true, false, false, true}, cut_rope_kv_write},
-    {"route", {true, false, false}},
-    {"expert_mlp", {true, true, true}, cut_expert_mlp},
+constexpr CutRule kRules[] = {
+    {"matmul", cut_matmul},
+    {"embedding", cut_embedding},
+    {"gather_rows", cut_gather_rows},
+    {"expert_mlp", cut_expert_mlp},
+    {"attention", cut_attention, {true}},
+    {"kv_write", cut_kv_write, {false, true, true}},
+    {"rope_kv_write", cut_rope_kv_write, {true, true, false, false, true}},
 };
 
-const RowInputs* find_rule(const Problem& problem) {
-  for (const RowInputs& rule : kRowInputs)
+const CutRule* find_rule(const Problem& problem) {
+  for (const CutRule& rule : kRules)
     if (rule.op == problem.op.name()) return &rule;
   return nullptr;
 }
 
-// A vector beside a matrix belongs to every row.
-bool has_rows(const RowInputs& rule, const Problem& problem, size_t i) {
-  const TensorType& type = problem.inputs[i];
-  bool residual = rule.op == "matmul" && i >= 2 && type.rank() == 2;
-  bool listed = i < rule.input.size() && rule.input[i] && type.rank() > 0;
-  bool shared = type.rank() == 1 && problem.outputs[0].rank() == 2 && is_float(type.dtype);
-  return (listed || residual) && !shared;
+// By input, whether it has one row per token, or per row of the outputs; empty when nobody knows.
+std::vector<bool> inputs_with_rows(const Problem& problem) {
+  std::vector<bool> rows = problem.op.row_inputs(problem.inputs);
+  const CutRule* rule = find_rule(problem);
+  if (rows.empty() && rule) {
+    rows.assign(rule->tokens.begin(), rule->tokens.end());
+    rows.resize(problem.inputs.size());
+  }
+  return rows;
 }
 
-Cut cut_rows(const RowInputs& rule, const Problem& problem, const Inputs& inputs) {
+Cut cut_rows(const std::vector<bool>& has_rows, const Problem& problem, const Inputs& inputs) {
   Indices rows = spread(problem.outputs[0].shape[0].constant(),
                         std::max<int64_t>(4, kElements / std::max<int64_t>(1, row_elements(problem.outputs[0]))));
   Cut cut;
   for (size_t i = 0; i < inputs.size(); ++i)
-    cut.inputs.push_back(has_rows(rule, problem, i) ? gathered(inputs.view(i), rows) : HostTensor(inputs.view(i)));
+    cut.inputs.push_back(has_rows[i] ? gathered(inputs.view(i), rows) : HostTensor(inputs.view(i)));
   for (const TensorType& output : problem.outputs) cut.indices.push_back(gathered_indices(output, rows));
   return finished(problem, std::move(cut));
 }
@@ -296,22 +283,23 @@ Cut whole(const Problem& problem, const Inputs& inputs) {
 Cut sampled(const Problem& problem, const Inputs& inputs) {
   for (const TensorType& output : problem.outputs)
     if (output.rank() == 0 || output.elements() == 0) return whole(problem, inputs);
-  const RowInputs* rule = find_rule(problem);
-  if (!rule) {
+  if (const CutRule* rule = find_rule(problem)) return rule->cut(problem, inputs);
+  std::vector<bool> has_rows = inputs_with_rows(problem);
+  if (has_rows.empty()) {
     Cut cut;
     cut.unchecked = format("{} has no rule for sampling; nothing was checked", problem.op.name());
     return cut;
   }
-  return rule->cut ? rule->cut(problem, inputs) : cut_rows(*rule, problem, inputs);
+  return cut_rows(has_rows, problem, inputs);
 }
 
 std::optional<Problem> with_rows(const Problem& problem, int64_t rows) {
-  const RowInputs* rule = find_rule(problem);
-  if (!rule || problem.outputs[0].rank() == 0) return std::nullopt;
+  std::vector<bool> has_rows = inputs_with_rows(problem);
+  if (has_rows.empty() || problem.outputs[0].rank() == 0) return std::nullopt;
   Problem other;
   other.op = problem.op;
   for (size_t i = 0; i < problem.inputs.size(); ++i)
-    other.inputs.push_back(has_rows(*rule, problem, i) ? with_size(problem.inputs[i], rows) : problem.inputs[i]);
+    other.inputs.push_back(has_rows[i] ? with_size(problem.inputs[i], rows) : problem.inputs[i]);
   other.outputs = other.op.infer(other.inputs);
   return other;
 }

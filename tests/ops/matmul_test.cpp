@@ -71,5 +71,25 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
                   "the residual, f32[2, 4]");
 }
 
+// 1 + 2^-9 is no bf16 number: the narrow result rounds it away.
+TEST(Matmul, WideKeepsTheSumsOfNarrowInputs) {
+  HostTensor x = tensor("bf16[1, 2]", {1, 0x1p-9}), w = tensor("bf16[1, 2]", {1, 1}),
+             r = tensor("f32[1, 1]", {0x1p-20});
+  expect_values(AnyOp(Matmul{}).evaluate({x, w})[0], {1});
+  HostTensor y = AnyOp(Matmul{.wide = true}).evaluate({x, w})[0];
+  expect_values(y, {1 + 0x1p-9});
+  EXPECT_EQ(print(y.type), "f32[1, 1]");
+  expect_values(call(Matmul{.residual = true, .wide = true}, {x, w, r})[0], {1 + 0x1p-9 + 0x1p-20});
+}
+
+TEST(Matmul, WideTypes) {
+  Matmul wide{.bias = true, .residual = true, .wide = true};
+  EXPECT_EQ(inferred(wide, "bf16[tokens, 8] bf16[4, 8] bf16[4] f32[tokens, 4]"), "f32[tokens, 4]");
+  EXPECT_EQ(inferred(wide, "f16[tokens, 8] f32[4, 8] f32[4] f32[tokens, 4]"), "f32[tokens, 4]");
+  expect_contains(infer_error(wide, "bf16[2, 8] bf16[4, 8] f32[4] bf16[2, 4]"), "the residual, f32[2, 4]");
+  expect_contains(infer_error(Matmul{.wide = true}, "f32[2, 8] bf16[4, 8]"),
+                  "found f32[2, 8] where x, f16 or bf16 because the result is wide,");
+}
+
 }  // namespace
 }  // namespace ingot

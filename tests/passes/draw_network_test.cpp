@@ -30,7 +30,11 @@ class Drawer {
     for (int64_t i = 0; i < blocks; ++i) draw_block(i);
     int64_t outputs = 1 + below(3);
     network_.add_output("last", stream_.back());
-    for (int64_t i = 0; i < outputs; ++i) network_.add_output(format("out{}", i), any_op());
+    if (chance(60)) network_.add_output("logits", head());
+    for (int64_t i = 0; i < outputs; ++i) {
+      Value value = any_op();
+      network_.add_output(format("out{}", i), chance(20) ? picked_rows(value) : value);
+    }
     for (const auto& [name, value] : states_) network_.add_output(name, value);
     verify(network_);
     return std::move(network_);
@@ -83,7 +87,7 @@ class Drawer {
     return network_.add_weight(name, recipe, {dtype, std::move(shape), ""});
   }
   DType matrix_dtype() { return one_of<DType>({DType::kBF16, DType::kBF16, DType::kF32, DType::kF16}); }
-  Value vector(int64_t size) { return weight({size}, chance(85) ? DType::kF32 : activations_); }
+  Value vector(int64_t size, DType narrow) { return weight({size}, chance(85) ? DType::kF32 : narrow); }
   Value gamma(int64_t size) { return weight({size}, DType::kF32); }
   ActivationFunction function() {
     return one_of<ActivationFunction>({ActivationFunction::kSilu, ActivationFunction::kGelu, ActivationFunction::kRelu,
@@ -119,11 +123,11 @@ class Drawer {
     last_weight_ = w;
     Value y;
     if (style == 1) {
-      y = add(Matmul{.bias = true}, {x, w, vector(outputs)});
+      y = add(Matmul{.bias = true}, {x, w, vector(outputs, type(x).dtype)});
     } else {
       y = add(Matmul{}, {x, w});
     }
-    if (style == 2 || style == 3) y = add(Add{}, {y, vector(outputs)});
+    if (style == 2 || style == 3) y = add(Add{}, {y, vector(outputs, type(y).dtype)});
     if (chance(8)) y = add(Scale{factor()}, {y});
     return y;
   }
@@ -258,7 +262,7 @@ class Drawer {
         stream_.push_back(norm(add(Add{}, {x, stream()})));
         return;
       case 3:
-        stream_.push_back(add(Multiply{}, {x, vector(kHidden)}));
+        stream_.push_back(add(Multiply{}, {x, vector(kHidden, type(x).dtype)}));
         return;
       case 4: {  // the same twice
         Value w = weight({kHidden, kHidden}, DType::kBF16);
@@ -269,6 +273,18 @@ class Drawer {
         stream_.push_back(add(Cast{activations_}, {chance(50) ? narrow : add(Activation{}, {narrow})}));
       }
     }
+  }
+
+  Value picked_rows(Value x) {
+    return add(GatherRows{}, {x, index_input(chance(85) ? "output_rows" : "other_rows", "outputs")});
+  }
+
+  // What models end in: a norm of some rows, and a projection that is f32 whatever the activations are.
+  Value head() {
+    Value x = chance(80) ? norm(picked_rows(stream())) : norm(stream());
+    if (activations_ != DType::kF32 || chance(10)) x = add(Cast{DType::kF32}, {x});
+    Value logits = linear(x, kInner);
+    return chance(20) ? add(SoftCap{3}, {logits}) : logits;
   }
 
   void draw_block(int64_t) {

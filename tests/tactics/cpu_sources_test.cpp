@@ -3,6 +3,7 @@
 
 #include "kernels/run_kernel.h"
 #include "ops/attention.h"
+#include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
 #include "tactics/tactic.h"
@@ -67,6 +68,17 @@ TEST(CpuSources, RefuseOtherActivationTypesWithTheReason) {
     if (source->name() == "cpu.rms_norm_avx2") {
       EXPECT_EQ(std::get<Unsupported>(tactics).reason, "found bf16[3, 8] where the CPU kernels need f32");
     }
+  }
+}
+
+TEST(CpuSources, WideMatmulsAreRefusedForTheirNarrowInput) {
+  const Problem problem = problem_of(Matmul{.wide = true},
+                                     {random_tensor(DType::kBF16, {3, 8}, 1), random_tensor(DType::kBF16, {4, 8}, 2)});
+  EXPECT_TRUE(sources_for(problem, target_of(CpuLevel::kAmx, 1)).empty());
+  for (const TacticSource* source : tactic_list()) {
+    if (!source->name().starts_with("cpu.matmul_avx2")) continue;
+    EXPECT_EQ(std::get<Unsupported>(source->enumerate(problem, target_of(CpuLevel::kAmx, 1))).reason,
+              "input 0 is bf16: activations must be f32, weights f32, f16 or bf16");
   }
 }
 

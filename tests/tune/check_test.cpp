@@ -16,7 +16,8 @@ namespace {
 // One problem per op, with several outputs, states and dtypes among them.
 const std::string_view kProblems[] = {
     "matmul f32[33, 129] bf16[70, 129] f32[70] f32[33, 70] {bias = true, function = gelu, residual = true}",
-    "matmul bf16[2, 64] f32[300, 64]",
+    "matmul bf16[4, 64] f32[300, 64]",
+    "matmul bf16[9, 64] bf16[70, 64] f32[70] f32[9, 70] {bias = true, residual = true, wide = true}",
     "rms_norm f32[70, 96] f32[32]",
     "layer_norm bf16[9, 65] f32[65] f32[65]",
     "add_rms_norm bf16[9, 65] bf16[9, 65] f32[65]",
@@ -72,6 +73,32 @@ TEST(Check, AcceptsTheMeaningOfTheOp) {
       EXPECT_LE(result.worst, 1) << text;
     }
   }
+}
+
+// Rows 1 and 3 of the outputs are what the op makes of rows 1 and 3 of the inputs that have rows.
+TEST(Check, OpsTellTheTruthAboutTheirRows) {
+  std::set<std::string> mixing;
+  for (std::string_view text : kProblems) {
+    Solved all(text);
+    std::vector<bool> rows = all.problem.op.row_inputs(all.problem.inputs);
+    if (rows.empty()) mixing.emplace(all.problem.op.name());
+    if (rows.empty()) continue;
+    ASSERT_EQ(rows.size(), all.problem.inputs.size()) << text;
+    HostTensors some;
+    auto picked = [](HostTensor tensor) {
+      auto width = static_cast<std::ptrdiff_t>(tensor.values.size()) / tensor.size(0);
+      std::vector<double> values(tensor.values.begin() + width, tensor.values.begin() + 2 * width);
+      values.insert(values.end(), tensor.values.begin() + 3 * width, tensor.values.begin() + 4 * width);
+      tensor.type.shape[0] = Dim(2);
+      return HostTensor(tensor.type, std::move(values));
+    };
+    HostTensors whole;
+    for (const TensorView& view : all.inputs.views()) whole.emplace_back(view);
+    for (size_t i = 0; i < whole.size(); ++i) some.push_back(rows[i] ? picked(whole[i]) : whole[i]);
+    HostTensors expected = all.problem.op.evaluate(whole), found = all.problem.op.evaluate(some);
+    for (size_t o = 0; o < expected.size(); ++o) EXPECT_EQ(found[o].values, picked(expected[o]).values) << text;
+  }
+  EXPECT_EQ(mixing, (std::set<std::string>{"attention", "kv_write", "rope_kv_write"}));
 }
 
 // A change of a fiftieth of what values usually are is an error for every op, at every element.

@@ -1,0 +1,102 @@
+// What all attention kernels know of a step (ops/attention.h): constants from the #defines, where a sequence lies, what
+// its tokens see, how scores become weights.
+//
+// #defines: QT and KT, the dtypes of q and of the states (float, bf16, f16); HEADS, KV_HEADS, PAGE (positions per
+// page), HEAD and V_HEAD (sizes of k and v vectors), SCALE, SOFT_CAP (0: none), WINDOW (0: all).
+//
+// A slot is a position counted from the first slot of the sequence's first listed page.
+#pragma once
+
+#include "device/prelude.cuh"
+
+namespace attention {
+
+constexpr int kGroup = HEADS / KV_HEADS;  // query heads that share a kv head
+constexpr double kLog2E = 1.4426950408889634;
+constexpr uint32 kAll = 0xffffffffu;
+
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr int greatest_divisor(int a, int b) { return b == 0 ? a : greatest_divisor(b, a % b); }
+
+struct Step {
+  const int *query_starts, *context_lengths, *page_starts, *page_list, *context_starts;
+  int sequences;
+};
+
+// One sequence of a step.
+struct Sequence {
+  int first_token, tokens;
+  int end_slot;    // behind the last token's slot; 0 or less: there is no context
+  int page_begin;  // in page_list
+};
+
+// Past the first cache, which may hold what an earlier run of the same step had there.
+__device__ __forceinline__ int load_index(const int* p) {
+  int x;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+  return x;
+}
+__device__ __forceinline__ Sequence sequence_at(const Step& step, int s) {
+  int first = load_index(step.query_starts + s), end = load_index(step.query_starts + s + 1);
+  int context = load_index(step.context_lengths + s), start = load_index(step.context_starts + s);
+  return {first, end - first, context - start, load_index(step.page_starts + s)};
+}
+
+// The slots that a token sees whose own slot is in front of `end`: [first_visible(end), end).
+__device__ __forceinline__ int first_visible(int end) { return WINDOW > 0 ? max(0, end - WINDOW) : 0; }
+
+__device__ __forceinline__ int inclusive_sum(int x) {
+  int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    int other = __shfl_up_sync(kAll, x, d);
+    if (lane >= d) x += other;
+  }
+  return x;
+}
+
+// --- scores ---------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// A product of q and k becomes a score, and a score times kScoreScale is the exponent of 2 that stands for its weight.
+// The scale can wait until a greatest score is subtracted: one operation for both.
+constexpr bool kScaleLater = SOFT_CAP == 0.0f && SCALE > 0.0f;
+constexpr float kScoreScale = kScaleLater ? float(SCALE * kLog2E) : 1.0f;
+
+// tanh(x) = 1 - 2 / (1 + exp(2x)), with the sign of x taken out, is exact to 5 roundings of 1; tanh.approx is not.
+__device__ __forceinline__ float score_of(float product) {
+  if (kScaleLater) return product;
+  if (SOFT_CAP == 0.0f) return product * float(SCALE * kLog2E);
+  float x = product * (SCALE / (SOFT_CAP == 0.0f ? 1.0f : SOFT_CAP));
+  float tanh = 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(fabsf(x) * float(2 * kLog2E)));
+  return copysignf(tanh, x) * float(SOFT_CAP * kLog2E);
+}
+__device__ __forceinline__ float exponent_of(float product) { return score_of(product) * kScoreScale; }
+
+__device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
+
+// The pair q[0], q[1] in the dtype of the states.
+template <class T, class Q>
+__device__ __forceinline__ uint32 load_pair(const Q* q) {
+  Pack<Q, 2> pair = load_pack<2>(q);
+  return pair_from_float(T{}, to_float(pair.at[0]), to_float(pair.at[1]));
+}
+
+// --- pages ----------------------------------------------------------------------------------------------------------
+
+// Where (page, kv head, offset in the page) begins in a state whose vectors have `size` elements.
+__device__ __forceinline__ int64 vector_begin(int page, int kv_head, int offset, int size) {
+  return ((int64(page) * KV_HEADS + kv_head) * PAGE + offset) * size;
+}
+
+}  // namespace attention

@@ -1,0 +1,413 @@
+// y = function(x · wᵀ + bias) + residual on Hopper: x [rows, k], w [n, k] of type T; y [rows, n] of type Y.
+//
+// A block makes TILE_M x TILE_N of y at a time. One thread of its last warpgroup keeps a ring of STAGES steps of 64
+// along k filled with tiles of x and w by the copy engine, across the ends of tiles; every other warpgroup multiplies
+// 64 rows by TILE_N columns from there (wgmma) and holds the sums in registers. While one warpgroup stores its sums
+// the copies go on and the other warpgroups may still multiply. The blocks stay and take tile after tile, few rows of
+// tiles at a time, so that those in flight share x and w in the second cache.
+//
+// A cluster is CLUSTER_M x CLUSTER_N blocks of neighbouring tiles, each of which loads a part of the x and w that they
+// share and sends it to all, times CLUSTER_K blocks that each sum a part of k for the same tile: at the end each takes
+// a part of the columns, receives its sums from the others and adds them up in the order of k.
+//
+// Compiled with T, Y, TILE_M (64 .. 192), TILE_N (a multiple of 16 CLUSTER_K, at most 256), STAGES, CLUSTER_M,
+// CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type, or void), RESIDUAL (0 or 1), BOXES (1: y goes through shared memory
+// and the copy engine, which needs a 2-byte Y and n a multiple of 8; the map of y then has boxes of 16 rows by
+// OUT_COLUMNS columns and the swizzle of that width). The maps of x and w have boxes of 64 columns by
+// TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a multiple of 8, of at least CLUSTER_K steps.
+// Blocks: a multiple of the cluster, all of which run at the same time. Threads: 128 (TILE_M / 64 + 1).
+#include "device/activation.cuh"
+#include "device/tma.cuh"
+#include "device/wgmma.cuh"
+
+namespace {
+
+constexpr int kWarpgroups = TILE_M / 64, kWarps = 4 * kWarpgroups;
+constexpr int kThreads = 128 * (kWarpgroups + 1);
+constexpr int kCluster = CLUSTER_M * CLUSTER_N * CLUSTER_K;
+constexpr int kSharers = CLUSTER_M + CLUSTER_N - 1;  // blocks that load x or w for this one, itself included
+constexpr int kStep = 64, kStepBytes = 128;          // along k
+constexpr int kXBytes = TILE_M * kStepBytes, kStageBytes = kXBytes + TILE_N * kStepBytes;
+constexpr int kColumns = TILE_N / CLUSTER_K;                 // that a block stores
+constexpr int kSums = kColumns / 2;                          // of a thread
+constexpr int kOutBytes = BOXES ? 16 * OUT_COLUMNS * 2 : 0;  // a warp's box of y; it has two
+constexpr int kPartBytes = (CLUSTER_K - 1) * TILE_M * kColumns * 4;
+constexpr int kGroupM = 16 / CLUSTER_M > 0 ? 16 / CLUSTER_M : 1;  // rows of clusters that are worked on together
+
+static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kColumns % 8 == 0 && (!BOXES || kColumns % OUT_COLUMNS == 0));
+
+struct Shared {
+  char* stages;
+  char* parts;  // sums of other blocks
+  char* out;
+  Mbarrier* full;
+  Mbarrier* empty;
+  Mbarrier* parts_full;
+  Mbarrier* parts_free;
+
+  __device__ explicit Shared(char* memory) {
+    stages = memory + (1024 - shared_address(memory) % 1024) % 1024;
+    out = stages + STAGES * kStageBytes;
+    parts = out + kWarps * 2 * kOutBytes;
+    full = reinterpret_cast<Mbarrier*>(parts + kPartBytes);
+    empty = full + STAGES;
+    parts_full = empty + STAGES;
+    parts_free = parts_full + 1;
+  }
+};
+
+// A block's place in its cluster.
+struct Place {
+  int m, n, k;
+  __device__ explicit Place(int rank)
+      : m(rank / CLUSTER_N % CLUSTER_M), n(rank % CLUSTER_N), k(rank / (CLUSTER_N * CLUSTER_M)) {}
+};
+__device__ __forceinline__ int rank_of(int m, int n, int k) { return (k * CLUSTER_M + m) * CLUSTER_N + n; }
+
+// Place in the ring.
+struct Cursor {
+  int stage = 0;
+  uint32 parity = 0;
+  __device__ void advance() {
+    if (++stage == STAGES) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// The clusters' tiles in the order in which they are worked on, and this block's part of them.
+struct Tiles {
+  int across_m, across_n, first_step, steps;
+  Place place;
+  __device__ Tiles(int rows, int n, int k, Place place_) : place(place_) {
+    across_m = (rows + TILE_M * CLUSTER_M - 1) / (TILE_M * CLUSTER_M);
+    across_n = (n + TILE_N * CLUSTER_N - 1) / (TILE_N * CLUSTER_N);
+    int all = (k + kStep - 1) / kStep;
+    first_step = all * place.k / CLUSTER_K;
+    steps = all * (place.k + 1) / CLUSTER_K - first_step;
+  }
+  __device__ int count() const { return across_m * across_n; }
+  __device__ void find(int tile, int& row, int& column) const {
+    int group = tile / (kGroupM * across_n), first = group * kGroupM;
+    int height = min(kGroupM, across_m - first), in_group = tile - first * across_n;
+    row = ((first + in_group % height) * CLUSTER_M + place.m) * TILE_M;
+    column = (in_group / height * CLUSTER_N + place.n) * TILE_N;
+  }
+};
+
+__device__ __forceinline__ void load_x(const Shared& shared, const TensorMap& map, const Place& place, int stage, int k,
+                                       int row) {
+  constexpr int kRows = TILE_M / CLUSTER_N;
+  char* target = shared.stages + stage * kStageBytes + place.n * kRows * kStepBytes;
+  row += place.n * kRows;
+  if constexpr (CLUSTER_N == 1) {
+    load_box(target, map, shared.full + stage, k, row);
+  } else {
+    uint16 blocks = ((1 << CLUSTER_N) - 1) << rank_of(place.m, 0, place.k);
+    load_box_in_cluster(target, map, shared.full + stage, k, row, blocks);
+  }
+}
+
+__device__ __forceinline__ void load_w(const Shared& shared, const TensorMap& map, const Place& place, int stage, int k,
+                                       int column, uint64 policy) {
+  constexpr int kRows = TILE_N / CLUSTER_M;
+  char* target = shared.stages + stage * kStageBytes + kXBytes + place.m * kRows * kStepBytes;
+  column += place.m * kRows;
+  if constexpr (CLUSTER_M == 1) {
+    load_box(target, map, shared.full + stage, k, column, policy);
+  } else {
+    uint16 blocks = 0;
+#pragma unroll
+    for (int m = 0; m < CLUSTER_M; ++m) blocks |= 1 << rank_of(m, place.n, place.k);
+    load_box_in_cluster(target, map, shared.full + stage, k, column, blocks, policy);
+  }
+}
+
+// Keeps the ring filled. Weights do not wait for the kernel in front.
+__device__ __forceinline__ void produce(const Shared& shared, const TensorMap& x_map, const TensorMap& w_map,
+                                        const Tiles& tiles, int first_tile, int stride) {
+  const Place& place = tiles.place;
+  uint64 policy = tiles.across_m == 1 ? kEvictFirst : kEvictNormal;
+  int ahead = first_tile < tiles.count() ? min(STAGES, tiles.steps) : 0;
+  int row, column;
+  tiles.find(first_tile, row, column);
+  for (int step = 0; step < ahead; ++step) {
+    arrive_and_expect(shared.full + step, kStageBytes);
+    load_w(shared, w_map, place, step, (tiles.first_step + step) * kStep, column, policy);
+  }
+  wait_for_previous();
+  Cursor cursor;
+  for (int tile = first_tile; tile < tiles.count(); tile += stride) {
+    tiles.find(tile, row, column);
+    for (int step = 0; step < tiles.steps; ++step, cursor.advance()) {
+      int k = (tiles.first_step + step) * kStep;
+      if (ahead > 0) {
+        --ahead;
+      } else {
+        wait(shared.empty + cursor.stage, cursor.parity ^ 1);
+        arrive_and_expect(shared.full + cursor.stage, kStageBytes);
+        load_w(shared, w_map, place, cursor.stage, k, column, policy);
+      }
+      load_x(shared, x_map, place, cursor.stage, k, row);
+    }
+  }
+}
+
+// A warpgroup's sums over its steps. A stage is given back when the products of the next one have been started.
+__device__ __forceinline__ void multiply(float (&acc)[TILE_N / 2], const Shared& shared, Cursor& cursor, int steps,
+                                         int sharer) {
+  int warpgroup = threadIdx.x / 128, thread = threadIdx.x % 128;
+  auto give_back = [&](int stage) {
+    if constexpr (kSharers == 1) {
+      if (thread == 0) arrive(shared.empty + stage);
+    } else {
+      if (thread < kSharers) arrive_in(shared.empty + stage, sharer);
+    }
+  };
+  int previous = 0;
+  for (int step = 0; step < steps; ++step) {
+    wait(shared.full + cursor.stage, cursor.parity);
+    char* stage = shared.stages + cursor.stage * kStageBytes;
+    uint64 x = describe_tile(stage + warpgroup * 64 * kStepBytes), w = describe_tile(stage + kXBytes);
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) Wgmma<T, TILE_N>::run(acc, x + 2 * i, w + 2 * i, step > 0 || i > 0);
+    commit_products();
+    wait_for_products<1>();
+    if (step > 0) give_back(previous);
+    previous = cursor.stage;
+    cursor.advance();
+  }
+  wait_for_products<0>();
+  hold(acc);
+  give_back(previous);
+}
+
+#if CLUSTER_K > 1
+// Exchanges sums with the blocks that sum the other parts of k; `turn` counts the tiles.
+__device__ __forceinline__ void exchange(float (&own)[kSums], const float (&acc)[TILE_N / 2], const Shared& shared,
+                                         const Place& place, int turn) {
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  auto offset = [&](int slot) { return ((slot * kWarps + warp) * (kSums / 4) * 32 + lane) * 16; };
+  if (threadIdx.x == 0) arrive_and_expect(shared.parts_full, kPartBytes);
+  if (turn > 0) wait(shared.parts_free, (turn - 1) & 1);
+#pragma unroll
+  for (int part = 0; part < CLUSTER_K; ++part) {
+    const float* sums = acc + part * kSums;
+    if (part == place.k) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) own[i] = sums[i];
+      continue;
+    }
+    int rank = rank_of(place.m, place.n, part);
+    uint32 barrier = address_in(shared.parts_full, rank);
+    uint32 target = address_in(shared.parts, rank) + offset(place.k - int(place.k > part));
+#pragma unroll
+    for (int i = 0; i < kSums; i += 4)
+      store_in_cluster(target + i / 4 * 512, barrier, make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
+  }
+  wait(shared.parts_full, turn & 1);
+#pragma unroll
+  for (int i = 0; i < kSums; i += 4) {
+    float4 mine = make_float4(own[i], own[i + 1], own[i + 2], own[i + 3]), sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int part = 0; part < CLUSTER_K; ++part) {
+      float4 v = mine;
+      if (part != place.k)
+        v = *reinterpret_cast<float4*>(shared.parts + offset(part - int(part > place.k)) + i / 4 * 512);
+      sum = make_float4(sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w);
+    }
+    own[i] = sum.x, own[i + 1] = sum.y, own[i + 2] = sum.z, own[i + 3] = sum.w;
+  }
+  __syncwarp();
+  if (lane < CLUSTER_K && lane != place.k) arrive_in(shared.parts_free, rank_of(place.m, place.n, lane));
+}
+
+#endif
+
+// Two columns of one row, either of which may lie outside.
+template <class S>
+__device__ __forceinline__ float2 load_two(const S* p, bool paired, bool first, bool second) {
+  if (paired && first) {
+    Pack<S, 2> v = load_pack<2>(p);
+    return {to_float(v.at[0]), to_float(v.at[1])};
+  }
+  return {first ? to_float(p[0]) : 0.0f, second ? to_float(p[1]) : 0.0f};
+}
+template <class S>
+__device__ __forceinline__ void store_two(S* p, float2 v, bool paired, bool first, bool second) {
+  if (paired && first) {
+    store_pack<2>(p, Pack<S, 2>{from_float<S>(v.x), from_float<S>(v.y)});
+    return;
+  }
+  if (first) p[0] = from_float<S>(v.x);
+  if (second) p[1] = from_float<S>(v.y);
+}
+
+struct Output {
+  const void* bias;
+  const T* residual;
+  Y* y;
+  const TensorMap* map;
+  int rows, n;
+};
+
+// function(sums + bias) + residual in place, for the warp's 16 rows from `row` and the block's columns from `column`.
+__device__ __forceinline__ void finish(float (&sums)[kSums], const Output& output, int row, int column) {
+  int lane = threadIdx.x % 32;
+  row += lane / 4;
+  column += lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kSums; i += 4) {
+    int at = column + i * 2;
+    bool first = at < output.n, second = at + 1 < output.n, paired = output.n % 2 == 0;
+    float2 bias = {0, 0};
+#ifdef BIAS
+    bias = load_two(static_cast<const BIAS*>(output.bias) + at, paired, first, second);
+#endif
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float2 v = {FUNCTION::of(sums[i + 2 * half] + bias.x), FUNCTION::of(sums[i + 2 * half + 1] + bias.y)};
+      if constexpr (RESIDUAL) {
+        int r = row + 8 * half;
+        bool inside = r < output.rows;
+        float2 more = load_two(output.residual + int64(r) * output.n + at, paired, first && inside, second && inside);
+        v.x += more.x, v.y += more.y;
+      }
+      sums[i + 2 * half] = v.x, sums[i + 2 * half + 1] = v.y;
+    }
+  }
+}
+
+#if BOXES
+// Through the warp's two boxes in shared memory, in turn.
+__device__ __forceinline__ void store_boxes(const float (&sums)[kSums], const Output& output, char* boxes, int& turn,
+                                            int row, int column) {
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int chunk = 0; chunk < kColumns / OUT_COLUMNS; ++chunk) {
+    char* box = boxes + turn * kOutBytes;
+    turn ^= 1;
+    if (lane == 0) wait_for_store_reads<1>();
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < OUT_COLUMNS; c += 16) {
+      const float* s = sums + (chunk * OUT_COLUMNS + c) / 2;
+      uint32 offset = lane % 16 * (OUT_COLUMNS * 2) + (c + lane / 16 * 8) * 2;
+      store_matrices(box + swizzled<OUT_COLUMNS * 2>(offset), pair_from_float(Y{}, s[0], s[1]),
+                     pair_from_float(Y{}, s[2], s[3]), pair_from_float(Y{}, s[4], s[5]),
+                     pair_from_float(Y{}, s[6], s[7]));
+    }
+    publish_shared();
+    __syncwarp();
+    if (lane == 0) {
+      store_box(*output.map, box, column + chunk * OUT_COLUMNS, row);
+      commit_stores();
+    }
+  }
+}
+#else
+// From registers to y: full sectors when Y is float.
+__device__ __forceinline__ void store_direct(const float (&sums)[kSums], const Output& output, int row, int column) {
+  int lane = threadIdx.x % 32;
+  row += lane / 4;
+  column += lane % 4 * 2;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    int r = row + 8 * half;
+    if (r >= output.rows) continue;
+    Y* y = output.y + int64(r) * output.n;
+#pragma unroll
+    for (int i = 0; i < kSums; i += 4) {
+      int at = column + i * 2;
+      store_two(y + at, {sums[i + 2 * half], sums[i + 2 * half + 1]}, output.n % 2 == 0, at < output.n,
+                at + 1 < output.n);
+    }
+  }
+}
+#endif
+
+__device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles, const Output& output, int first_tile,
+                                        int stride) {
+  int warp = threadIdx.x / 32, thread = threadIdx.x % 128;
+  const Place& place = tiles.place;
+  int sharer = thread < CLUSTER_M ? rank_of(thread, place.n, place.k)
+                                  : rank_of(place.m, thread - CLUSTER_M + int(thread - CLUSTER_M >= place.n), place.k);
+  Cursor cursor;
+  int turn = 0, box_turn = 0;
+  for (int tile = first_tile; tile < tiles.count(); tile += stride, ++turn) {
+    int row, column;
+    tiles.find(tile, row, column);
+    float acc[TILE_N / 2];
+    multiply(acc, shared, cursor, tiles.steps, sharer);
+    row += warp * 16;
+    column += place.k * kColumns;
+    auto store = [&](float(&sums)[kSums]) {
+      finish(sums, output, row, column);
+#if BOXES
+      store_boxes(sums, output, shared.out + warp * 2 * kOutBytes, box_turn, row, column);
+#else
+      store_direct(sums, output, row, column);
+#endif
+    };
+#if CLUSTER_K == 1
+    store(acc);
+#else
+    float own[kSums];
+    exchange(own, acc, shared, place, turn);
+    store(own);
+#endif
+  }
+#if BOXES
+  if (threadIdx.x % 32 == 0) wait_for_stores();
+#endif
+}
+
+__device__ __forceinline__ void prepare(const Shared& shared) {
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < STAGES; ++stage) {
+      init_barrier(shared.full + stage, 1);
+      init_barrier(shared.empty + stage, kWarpgroups * kSharers);
+    }
+    init_barrier(shared.parts_full, 1);
+    init_barrier(shared.parts_free, (CLUSTER_K - 1) * kWarps + int(CLUSTER_K == 1));
+    publish_barriers();
+  }
+  __syncthreads();
+  if constexpr (kCluster > 1) sync_cluster();
+}
+
+}  // namespace
+
+// Residual and bias may be null where they are not used.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    gemm(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
+#if BOXES
+         const __grid_constant__ TensorMap y_map,
+#endif
+         const void* bias, const T* residual, Y* y, int rows, int n, int k) {
+  extern __shared__ char memory[];
+  Shared shared(memory);
+  allow_next();
+  prepare(shared);
+  Place place(kCluster > 1 ? cluster_rank() : 0);
+  Tiles tiles(rows, n, k, place);
+  int first_tile = blockIdx.x / kCluster, stride = gridDim.x / kCluster;
+  const TensorMap* map = nullptr;
+#if BOXES
+  map = &y_map;
+#endif
+  if (threadIdx.x / 128 == kWarpgroups) {
+    if constexpr (kWarpgroups > 1) give_registers<kWarpgroups == 2 ? 40 : 32>();
+    if (threadIdx.x / 32 == kWarps && elect_one()) produce(shared, x_map, w_map, tiles, first_tile, stride);
+    __syncwarp();
+  } else {
+    if constexpr (kWarpgroups > 1) take_registers<kWarpgroups == 2 ? 232 : 160>();
+    wait_for_previous();
+    consume(shared, tiles, Output{bias, residual, y, map, rows, n}, first_tile, stride);
+    __syncwarp();
+  }
+  // No block leaves while others may still write to its barriers.
+  if constexpr (kCluster > 1) sync_cluster();
+}
