@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "generate/token_session.h"
@@ -23,12 +24,13 @@ struct Total {
 // The launches of one phase, by problem and tactic.
 class Profile {
  public:
-  Profile(const Plan& plan, int64_t tokens, int64_t context) : plan_(plan), tokens_(tokens), context_(context) {}
+  Profile(const Plan& plan, int64_t sequences, int64_t tokens, int64_t context)
+      : plan_(plan), sequences_(sequences), tokens_(tokens), context_(context) {}
 
   void add(const ObservedStep& observed) {
     if (&observed.program != program_) {
       program_ = &observed.program;
-      costs_ = launch_costs(plan_, *program_, 1, tokens_, context_);
+      costs_ = launch_costs(plan_, *program_, sequences_, tokens_, context_);
     }
     Total& total = totals_[observed.step.problem + "  " + observed.step.tactic];
     total.microseconds += observed.microseconds;
@@ -58,14 +60,16 @@ class Profile {
 
  private:
   const Plan& plan_;
-  int64_t tokens_, context_;
+  int64_t sequences_, tokens_, context_;
   const Program* program_ = nullptr;
   std::vector<StepCost> costs_;
   std::map<std::string, Total> totals_;
 };
 
-double read_ceiling(const LoadedEngine& engine, ThreadPool& threads) {
+// Measured before the session takes its memory.
+double read_ceiling(const LoadedEngine& engine) {
   if (engine.device()) return CudaCeilingMeter(engine.device()).ceilings().read_bytes_per_second;
+  ThreadPool threads(usable_cpus());
   return quick_read_rate(threads, cpu_features().level);
 }
 
@@ -76,32 +80,39 @@ int64_t option(int argc, char** argv, const char* name, int64_t otherwise) {
 }
 
 void profile(int argc, char** argv) {
-  int64_t prompt = option(argc, argv, "--prompt", 512), answer = option(argc, argv, "--new", 16), repetitions = 3;
+  const int64_t batch = option(argc, argv, "--batch", 1), prompt = option(argc, argv, "--prompt", 512),
+                answer = option(argc, argv, "--new", 16), repetitions = option(argc, argv, "--repetitions", 3);
   TokenSessionOptions options;
   options.runner.threads = static_cast<int>(option(argc, argv, "--threads", 0));
   options.eos_ids = std::vector<int32_t>{};
   const auto engine = LoadedEngine::load(argv[1]);
+  const double ceiling = read_ceiling(*engine);
   TokenSession session(engine, options);
-  Profile prefill(engine->plan(), prompt, prompt), decode(engine->plan(), 1, prompt + answer / 2);
+  Profile prefill(engine->plan(), 1, prompt, prompt), decode(engine->plan(), batch, 1, prompt + answer / 2);
   Profile* into = nullptr;
   session.runner().context().observe([&](const ObservedStep& observed) {
     if (into) into->add(observed);
   });
   for (int64_t r = 0; r <= repetitions; ++r) {
-    TokenRequest request;
-    for (int64_t i = 0; i < prompt; ++i)
-      request.ids.push_back(static_cast<int32_t>((i * 7919 + r) % session.vocab_size()));
-    request.params.max_tokens = answer + 1;
-    request.params.ignore_eos = true;
-    session.submit(request);
-    into = r == 0 ? nullptr : &prefill;
-    while (session.step().empty()) {
+    std::vector<uint64_t> ids;
+    for (int64_t b = 0; b < batch; ++b) {
+      TokenRequest request;
+      for (int64_t i = 0; i < prompt; ++i)
+        request.ids.push_back(static_cast<int32_t>((i * 7919 + r + 31 * b) % session.vocab_size()));
+      // None ends before all have decoded: the first ones do while the others' prompts run.
+      request.params.max_tokens = answer + 1 + batch + batch * prompt / session.limits().max_num_tokens;
+      request.params.ignore_eos = true;
+      ids.push_back(session.submit(request));
     }
+    into = r == 0 ? nullptr : &prefill;
+    std::set<uint64_t> waiting(ids.begin(), ids.end());
+    while (!waiting.empty())
+      for (const TokenEvent& event : session.step()) waiting.erase(event.request);
     into = r == 0 ? nullptr : &decode;
-    while (!session.idle()) session.step();
+    for (int64_t i = 0; i < answer; ++i) session.step();
+    for (uint64_t id : ids) session.cancel(id);
   }
-  const double ceiling = read_ceiling(*engine, session.runner().context().threads());
-  prefill.print("prefill", repetitions, ceiling);
+  if (batch == 1 && prompt <= session.limits().max_num_tokens) prefill.print("prefill", repetitions, ceiling);
   decode.print("decode step", repetitions * answer, ceiling);
 }
 
@@ -109,7 +120,8 @@ void profile(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: bench_profile ENGINE_DIR [--prompt N] [--new N] [--threads N]\n");
+    std::fprintf(
+        stderr, "usage: bench_profile ENGINE_DIR [--batch N] [--prompt N] [--new N] [--repetitions N] [--threads N]\n");
     return 2;
   }
   try {
