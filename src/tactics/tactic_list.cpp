@@ -5,6 +5,9 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
+<<<<<<< HEAD
+#include "tactics/cuda/gemm_sm90.h"
+=======
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
 #include "tactics/cuda/norm.h"
@@ -12,6 +15,7 @@
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
 #include "tactics/library/cublaslt_matmul.h"
+>>>>>>> main
 
 namespace ingot {
 
@@ -81,6 +85,9 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+<<<<<<< HEAD
+      gemm_sm90_source(),
+=======
       cuda_norm_source<RmsNorm>(),
       cuda_norm_source<LayerNorm>(),
       cuda_norm_source<AddRmsNorm>(),
@@ -103,6 +110,7 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
+>>>>>>> main
   };
   return list;
 }
