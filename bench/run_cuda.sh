@@ -42,21 +42,21 @@ build() {  # NAME TAG: prints a row of the table
     --max-seq-len 8320 --max-num-tokens 2048 -o "$work/$name" --timing-cache "$work/$name.txt" --json --progress none \
     >"$work/$name-$tag.json" 2>"$work/$name-$tag.log" || { tail -5 "$work/$name-$tag.log" >&2; return 1; }
   seconds=$(since "$start")
-  report=$(field '"{:.2f} | {:.2f} | {:.2f} | {:.0f} | {} | {}".format(
-      r["seconds"].get("tune", 0), r["seconds"].get("write", 0), r["engine_bytes"] / 1e9, r["peak_host_bytes"] / 1e6,
-      r["measured"], r["content_hash"])' <"$work/$name-$tag.json")
+  report=$(field '"{:.2f} | {:.2f} | {:.2f} | {:.2f} | {:.0f} | {} | {}".format(
+      r["seconds"].get("tune", 0), r["seconds"].get("weights", 0), r["seconds"].get("sync", 0),
+      r["engine_bytes"] / 1e9, r["peak_host_bytes"] / 1e6, r["measured"], r["content_hash"])' <"$work/$name-$tag.json")
   echo "| $name | $tag | $seconds | $report |"
 }
 
 echo; echo "## Builds"
-echo "| model | timing cache | s in all | tune s | write s | engine GB | peak host MB | problems measured | content |"
-echo "|---|---|---|---|---|---|---|---|---|"
+echo "| model | timing cache | s in all | tune s | weights s | sync s | engine GB | peak host MB | measured | content |"
+echo "|---|---|---|---|---|---|---|---|---|---|"
 for name in 8B 1B; do
   rm -rf "$work/$name" "$work/$name.txt"
   build "$name" filled
   build "$name" read
   bytes=$(field 'r["engine_bytes"]' <"$work/$name-read.json")
-  echo "| $name | writing and syncing as many zeros | $(write_seconds "$bytes") | | | | | | |"
+  echo "| $name | writing and syncing as many zeros | $(write_seconds "$bytes") | | | | | | | |"
 done
 
 echo; echo "## Loads (files in page cache)"
