@@ -5,17 +5,15 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
-<<<<<<< HEAD
-#include "tactics/cuda/gemm_sm90.h"
-=======
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
+#include "tactics/cuda/gemm_sm90.h"
+#include "tactics/cuda/matmul.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
 #include "tactics/library/cublaslt_matmul.h"
->>>>>>> main
 
 namespace ingot {
 
@@ -85,9 +83,11 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
-<<<<<<< HEAD
+      cuda_gemv_source(),
       gemm_sm90_source(),
-=======
+      cuda_gemv_direct_source(),
+      cuda_matmul_mma_source(),
+      cuda_matmul_source(),
       cuda_norm_source<RmsNorm>(),
       cuda_norm_source<LayerNorm>(),
       cuda_norm_source<AddRmsNorm>(),
@@ -110,7 +110,6 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
->>>>>>> main
   };
   return list;
 }

@@ -25,6 +25,16 @@ struct Rows {
   }
 };
 
+__device__ __forceinline__ int inclusive_sum(int x) {
+  int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    int other = __shfl_up_sync(kAll, x, d);
+    if (lane >= d) x += other;
+  }
+  return x;
+}
+
 // The rows of a block; called by whole warps. The last rows of a sequence, which see most, come first.
 template <int ROWS>
 __device__ __forceinline__ Rows rows_of_block(const Step& step) {

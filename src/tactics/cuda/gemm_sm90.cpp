@@ -14,7 +14,7 @@ namespace ingot {
 namespace {
 
 constexpr std::string_view kFile = "gemm_sm90.cuh";
-constexpr int64_t kStep = 64;                // along k
+constexpr int64_t kStep = 64;                 // along k
 constexpr int64_t kSharedBytes = 227 * 1024;  // that a block may have
 constexpr int64_t kMostStages = 9;
 constexpr size_t kMostOffers = 6;
@@ -34,10 +34,10 @@ struct GemmTiling {
 
 // Every cut that is offered somewhere.
 constexpr GemmTiling kTilings[] = {
-    {64, 32},           {64, 48},           {64, 64, 1, 1, 2},  {64, 96, 1, 1, 2},  {64, 128, 1, 1, 2},
-    {64, 128},          {64, 224},          {64, 256},          {128, 48},          {128, 64, 1, 1, 2},
-    {128, 96, 1, 1, 2}, {128, 96, 2},       {128, 128, 1, 1, 2}, {128, 128},        {128, 128, 2},
-    {128, 192, 2},      {128, 224},         {128, 224, 2},      {128, 256},         {128, 256, 2},
+    {64, 32},           {64, 48},     {64, 64, 1, 1, 2},   {64, 96, 1, 1, 2}, {64, 128, 1, 1, 2},
+    {64, 128},          {64, 224},    {64, 256},           {128, 48},         {128, 64, 1, 1, 2},
+    {128, 96, 1, 1, 2}, {128, 96, 2}, {128, 128, 1, 1, 2}, {128, 128},        {128, 128, 2},
+    {128, 192, 2},      {128, 224},   {128, 224, 2},       {128, 256},        {128, 256, 2},
     {192, 128},
 };
 
@@ -102,7 +102,8 @@ class GemmSm90Source final : public TacticSource {
     const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
     std::vector<std::pair<double, const GemmTiling*>> order;
     for (const GemmTiling& tiling : kTilings)
-      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k) order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
+      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k)
+        order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
     std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
     std::vector<std::string> configs;
     for (size_t i = 0; i < std::min(order.size(), kMostOffers); ++i) configs.push_back(print_fields(*order[i].second));
@@ -137,11 +138,11 @@ class GemmSm90Source final : public TacticSource {
   static ModuleLaunch launch(const Matmul& op, DType dtype, const GemmTiling& t, int y) {
     const std::string rows = "size(0, 0)", n = "size(1, 0)", k = "size(0, 1)";
     const auto map = [&](int buffer, const std::string& height, int64_t box) {
-      return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer,
-                    enum_name(dtype), k, height, k, kStep, box);
+      return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer, enum_name(dtype),
+                    k, height, k, kStep, box);
     };
-    const std::string tiles = format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n,
-                                     t.columns * t.cluster_columns);
+    const std::string tiles =
+        format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n, t.columns * t.cluster_columns);
     ModuleLaunch launch{.function = "gemm"};
     launch.grid[0] = t.cluster() == 1 ? format("min({}, sms)", tiles)
                                       : format("min({}, sms / {}) * {}", tiles, t.cluster(), t.cluster());

@@ -314,7 +314,8 @@ __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const O
   }
 }
 
-// Through the warp's own shared memory, so that it stores whole sectors; n is a multiple of 8.
+// Through the warp's own shared memory, so that it stores whole sectors; n is a multiple of 8. T is Y, of two bytes.
+template <class T>
 __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const Output& output, char* staging, int row,
                                              int column) {
   constexpr int kWidth = kOutColumns * 2, kPacks = kOutColumns / 8;  // of 16 bytes in a row
@@ -330,8 +331,8 @@ __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const O
     for (int c = 0; c < kOutColumns; c += 16) {
       const float* s = sums + (chunk + c) / 2;
       uint32 offset = lane % 16 * kWidth + (((c + lane / 16 * 8) * 2) ^ mask);
-      store_matrices(staging + offset, pair_from_float(Y{}, s[0], s[1]), pair_from_float(Y{}, s[2], s[3]),
-                     pair_from_float(Y{}, s[4], s[5]), pair_from_float(Y{}, s[6], s[7]));
+      store_matrices(staging + offset, pair_from_float(T{}, s[0], s[1]), pair_from_float(T{}, s[2], s[3]),
+                     pair_from_float(T{}, s[4], s[5]), pair_from_float(T{}, s[6], s[7]));
     }
     __syncwarp();
 #pragma unroll
@@ -344,12 +345,13 @@ __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const O
   }
 }
 
+template <class T>
 __device__ __forceinline__ void store(float (&sums)[kSums], const Output& output, const Shared& shared, int row,
                                       int column) {
   finish(sums, output, row, column);
-  if constexpr (sizeof(Y) == 2) {
+  if constexpr (sizeof(T) == 2) {
     if (output.n % 8 == 0) {
-      store_staged(sums, output, shared.out + threadIdx.x / 32 * kOutBytes, row, column);
+      store_staged<T>(sums, output, shared.out + threadIdx.x / 32 * kOutBytes, row, column);
       return;
     }
   }
@@ -381,11 +383,11 @@ __device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles
     hold(acc);
     consumer.give_back(shared, last);
 #if CLUSTER_K == 1
-    store(acc, output, shared, row, column);
+    store<Y>(acc, output, shared, row, column);
 #else
     float own[kSums];
     exchange(own, acc, shared, place, turn);
-    store(own, output, shared, row, column);
+    store<Y>(own, output, shared, row, column);
 #endif
   }
 }
