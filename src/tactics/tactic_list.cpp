@@ -13,6 +13,7 @@
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
+#include "tactics/cuda/sample.h"
 #include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
@@ -108,6 +109,8 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_rope_source<RopeKvWrite>(),
       cuda_rope_angles_source(),
       cuda_route_source(),
+      cuda_sample_source(),
+      cuda_next_ids_source(),
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
