@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "ops/attention.h"
 #include "tactics/cuda/cuda_source.h"
+#include "tactics/cuda/matmul_problem.h"
 
 namespace ingot {
 
@@ -63,12 +64,6 @@ struct AttentionTiling {
   }
 };
 
-int64_t shared_bytes_limit(const Target& target) {
-  const int arch = std::stoi(target.cuda_arch.substr(3));
-  if (arch == 80) return 163 * 1024;
-  return arch < 90 || arch >= 120 ? 99 * 1024 : 227 * 1024;
-}
-
 // --- the steps ------------------------------------------------------------------------------------------------------
 
 std::vector<std::string> common_defines(const Problem& problem) {
@@ -123,7 +118,8 @@ void add_decode_steps(CompiledTactic& tactic, const Problem& problem, const Targ
   combine.arguments = {"scratch 0", "buf 3", "buf 8"};
   add_module_step(tactic, module_of(problem, target, "attention_combine.cuh", defines), combine, all_buffers());
   const int64_t part_bytes = decode.part_heads * (form.v_head * 4 + 8);
-  tactic.scratch_bytes = problem.inputs[4].shape[0].constant() * pairs * decode.splits * ceil_div(part_bytes, 16) * 16;
+  const int64_t most_decodes = std::min(problem.inputs[0].shape[0].constant(), problem.inputs[4].shape[0].constant());
+  tactic.scratch_bytes = most_decodes * pairs * decode.splits * ceil_div(part_bytes, 16) * 16;
 }
 
 // Starts nothing when all sequences are decodes.
@@ -154,17 +150,14 @@ int64_t decode_shared_bytes(const Form& form) { return 16 * (form.v_head * 4 + 8
 int64_t multiprocessors_of(const Target& target) { return target.multiprocessors > 0 ? target.multiprocessors : 132; }
 bool has_clusters(const Target& target) { return std::stoi(target.cuda_arch.substr(3)) >= 90; }
 
-// Powers of two that give every multiprocessor a block or two, the best guess first.
+// How many blocks share a pair, the best guess first: a block for every multiprocessor, as far as clusters go. What is
+// measured on contexts of usual length has to serve long ones too, so there are no others for the sake of short ones.
 std::vector<AttentionTiling> split_tilings(int64_t pairs, const Target& target) {
-  const int64_t enough = 2 * multiprocessors_of(target), most = has_clusters(target) ? kMostCluster : kMostSplits;
-  int64_t splits = most;
+  const int64_t enough = multiprocessors_of(target), most = has_clusters(target) ? kMostCluster : kMostSplits;
+  int64_t splits = most, more = kMostSplits;
   while (splits > 1 && pairs * splits > enough) splits /= 2;
-  std::vector<AttentionTiling> tilings;
-  for (int64_t fewer : {splits, splits / 2})
-    if (fewer > 0) tilings.push_back({.splits = fewer, .clustered = fewer > 1 && has_clusters(target)});
-  // Few pairs with long contexts keep a whole GPU busy only in more blocks than a cluster has.
-  int64_t more = kMostSplits;
-  while (pairs * more > enough) more /= 2;
+  while (more > 1 && pairs * more > enough) more /= 2;
+  std::vector<AttentionTiling> tilings = {{.splits = splits, .clustered = splits > 1 && has_clusters(target)}};
   if (more > splits) tilings.push_back({.splits = more});
   return tilings;
 }
@@ -211,7 +204,7 @@ Chunk sm90_chunk(const Form& form, const AttentionTiling& tiling) {
   const int64_t rows = 16 * tiling.chunk_warps, slots = tiling.chunk_stages * tiling.chunk_tile;
   return {.file = "attention_sm90.cuh",
           .defines = {define("CHUNK_GROUPS", tiling.chunk_warps / 4), define("CHUNK_TILE", tiling.chunk_tile),
-                      define("CHUNK_STAGES", tiling.chunk_stages), define("CHUNK_TURNS", int64_t{1})},
+                      define("CHUNK_STAGES", tiling.chunk_stages)},
           .rows = rows,
           .threads = 32 * (tiling.chunk_warps + 4),
           .shared_bytes = 1024 + rows * k_row + slots * (k_row + v_row),
@@ -303,12 +296,14 @@ class ProductSource final : public TacticSource {
   }
 
   std::vector<AttentionTiling> chunk_tilings(const Form& form, const Target& target) const {
-    std::vector<AttentionTiling> offers, tilings;
-    const bool large = std::max(form.head, form.v_head) > 128;
-    if (hopper_)
-      offers = {{.chunk_warps = 8, .chunk_tile = large ? 64 : 128, .chunk_stages = 2}};
-    else
-      offers = {{.chunk_warps = 4}};
+    std::vector<AttentionTiling> offers = {{.chunk_warps = 4}}, tilings;
+    if (hopper_) {
+      // 64 rows for each four warps. Few tokens make more blocks of fewer rows.
+      const int64_t head = std::max(form.head, form.v_head), tile = head > 128 ? 64 : 128;
+      offers = {{.chunk_warps = 8, .chunk_tile = tile, .chunk_stages = 2},
+                {.chunk_warps = 4, .chunk_tile = tile, .chunk_stages = 2}};
+      if (head <= 64) offers.insert(offers.begin(), {.chunk_warps = 12, .chunk_tile = tile, .chunk_stages = 2});
+    }
     for (const AttentionTiling& offer : offers) {
       const Chunk chunk = hopper_ ? sm90_chunk(form, offer) : mma_chunk(form, offer);
       if (chunk.shared_bytes <= shared_bytes_limit(target)) tilings.push_back(offer);

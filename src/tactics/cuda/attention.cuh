@@ -194,7 +194,7 @@ struct WarpRows {
 
 }  // namespace attention
 
-extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, 2)
     attention_decode(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                      const int* page_starts, const int* page_list, const int* context_starts, QT* y,
                      attention::PartSums* partial, int sequences) {
@@ -221,15 +221,15 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
   combine_warps(reinterpret_cast<unsigned char*>(shared), kWarpFloats * 4, warp_weights, task, y, partial);
 }
 
-extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 1)
     attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
   using namespace attention;
   extern __shared__ __align__(16) float shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   float *weights = shared, *q_tile = weights + kRows * 32, *v_tile = q_tile + kRows * HEAD;

@@ -10,7 +10,7 @@ extern "C" __global__ void __launch_bounds__(128)
   int s = blockIdx.x / kPairs, pair = blockIdx.x % kPairs, in_group = pair % kParts * PART_HEADS;
   int token = query_starts[s], heads = min(PART_HEADS, kGroup - in_group);
   if (query_starts[s + 1] - token != 1) return;
-  const PartSums* parts = partial + int64(blockIdx.x) * DECODE_SPLITS;
+  const PartSums* parts = partial + first_part(s, token, pair);
   auto values = [&](int i, int at) { return *reinterpret_cast<const Sums*>(parts[i].values + at); };
   auto weights = [&](int i, int head) { return parts[i].weights[head]; };
   QT* out = y + (int64(token) * HEADS + pair / kParts * kGroup + in_group) * V_HEAD;

@@ -19,18 +19,15 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
   extern __shared__ __align__(128) unsigned char rings[];
   __shared__ float2 warp_weights[DECODE_WARPS][PART_HEADS];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Task task;
-  if (!find_task<kPiece>(step, task)) return;
+  if (!find_task<kPiece>(step, task)) return wait_for_previous();
 
   int warp = threadIdx.x >> 5, next = task.tile, free_stage = 0, stage = 0;
   unsigned char* mine = rings + warp * kRingBytes;
   uint32 ring = shared_address(mine);
   PieceCopier copier{page_list + task.sequence.page_begin, task.kv_head, task.first_slot, task.sequence.end_slot};
   copier.prepare(next);
-  State state;
-  state.begin(q + task.row * HEAD, task.heads);
   // One more tile if there is one; always one more group of copies.
   auto copy_tile = [&] {
     if (next < task.end_tile) {
@@ -42,8 +39,13 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
     }
     commit_copies();
   };
-#pragma unroll
-  for (int i = 0; i < DECODE_STAGES - 1; ++i) copy_tile();
+  // The kernels in front make q and, in the last tile, the token's own k and v.
+  int copied = 0, last_tile = (task.sequence.end_slot - 1) / kPiece;
+  for (; copied < DECODE_STAGES - 1 && next < min(task.end_tile, last_tile); ++copied) copy_tile();
+  wait_for_previous();
+  State state;
+  state.begin(q + task.row * HEAD, task.heads);
+  for (; copied < DECODE_STAGES - 1; ++copied) copy_tile();
   for (int tile = task.tile; tile < task.end_tile; ++tile) {
     wait_for_copies<DECODE_STAGES - 2>();
     __syncwarp();

@@ -88,8 +88,8 @@ struct WarpRows {
       for (int j = 0; j < kTile / 16; ++j) {
         uint32 b[4];
         load_matrices(b, k_row + j * 16 * kKStride + i * 32);
-        multiply_add(KT{}, scores[2 * j], q[kQInRegisters ? i : 0], b[0], b[1]);
-        multiply_add(KT{}, scores[2 * j + 1], q[kQInRegisters ? i : 0], b[2], b[3]);
+        mma(KT{}, scores[2 * j], q[kQInRegisters ? i : 0], b[0], b[1]);
+        mma(KT{}, scores[2 * j + 1], q[kQInRegisters ? i : 0], b[2], b[3]);
       }
     }
     make_scores(x, slot);
@@ -109,8 +109,8 @@ struct WarpRows {
       for (int i = 0; i < V_HEAD / 16; ++i) {
         uint32 b[4];
         load_transposed(b, v_row + j * 16 * kVStride + i * 32);
-        multiply_add(KT{}, sums[2 * i], p, b[0], b[1]);
-        multiply_add(KT{}, sums[2 * i + 1], p, b[2], b[3]);
+        mma(KT{}, sums[2 * i], p, b[0], b[1]);
+        mma(KT{}, sums[2 * i + 1], p, b[2], b[3]);
       }
     }
   }
@@ -147,15 +147,15 @@ struct WarpRows {
 
 }  // namespace attention
 
-extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 8 / CHUNK_WARPS)
     attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
   using namespace attention;
   extern __shared__ __align__(128) unsigned char shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   Span span = span_of(rows);

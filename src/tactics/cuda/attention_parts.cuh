@@ -7,7 +7,8 @@
 //
 // #defines beside those of attention_step.cuh: PART_HEADS, DECODE_SPLITS, DECODE_CLUSTERED (0 or 1), DECODE_WARPS.
 // Grid: sequences * kPairs * DECODE_SPLITS blocks, which are clusters of
-// DECODE_SPLITS if DECODE_CLUSTERED. `partial` holds a PartSums for every block if they are several and not clustered.
+// DECODE_SPLITS if DECODE_CLUSTERED. `partial` holds kPairs * DECODE_SPLITS PartSums for as many
+// sequences as can have one token, if they are needed.
 #pragma once
 
 #include "attention_step.cuh"
@@ -25,6 +26,12 @@ struct alignas(16) PartSums {
   float values[PART_HEADS * V_HEAD];
   float2 weights[PART_HEADS];
 };
+
+// Where the parts of a pair begin: the one-token sequences in turn come with rising numbers and rising tokens, so the
+// smaller of both is different for each, and less than the number of sequences and than that of tokens.
+__device__ __forceinline__ int64 first_part(int sequence, int first_token, int pair) {
+  return (int64(min(sequence, first_token)) * kPairs + pair) * DECODE_SPLITS;
+}
 
 using Sums = Pack<float, kWidth>;
 
@@ -101,14 +108,16 @@ struct Task {
   int kv_head, heads;  // heads: of the pair
   int first_slot;      // of what the token sees
   int tile, end_tile;
-  int64 row;  // of the first head in a list of heads of all tokens
+  int64 row;   // of the first head in a list of heads of all tokens
+  int64 part;  // this block's in `partial`
 };
 
 // False for a sequence that has not one token.
 template <int TILE>
 __device__ __forceinline__ bool find_task(const Step& step, Task& task) {
   int pair = blockIdx.x / DECODE_SPLITS % kPairs, split = blockIdx.x % DECODE_SPLITS;
-  task.sequence = sequence_at(step, blockIdx.x / DECODE_SPLITS / kPairs);
+  int s = blockIdx.x / DECODE_SPLITS / kPairs;
+  task.sequence = sequence_at(step, s);
   if (task.sequence.tokens != 1) return false;
   constexpr int kWorkers = DECODE_SPLITS * DECODE_WARPS;
   int worker = split * DECODE_WARPS + int(threadIdx.x >> 5), in_group = pair % kParts * PART_HEADS;
@@ -121,6 +130,7 @@ __device__ __forceinline__ bool find_task(const Step& step, Task& task) {
   open_inbox();
 #endif
   task.row = int64(task.sequence.first_token) * HEADS + task.kv_head * kGroup + in_group;
+  task.part = first_part(s, task.sequence.first_token, pair) + split;
   return true;
 }
 
@@ -149,8 +159,8 @@ __device__ __forceinline__ void combine_warps(const unsigned char* warp_sums, in
     if constexpr (DECODE_SPLITS == 1) {
       write_result(y + at, sums, total.y);
     } else {
-      *reinterpret_cast<Sums*>(partial[blockIdx.x].values + at) = sums;
-      if (first) partial[blockIdx.x].weights[head] = total;
+      *reinterpret_cast<Sums*>(partial[task.part].values + at) = sums;
+      if (first) partial[task.part].weights[head] = total;
     }
 #endif
   }

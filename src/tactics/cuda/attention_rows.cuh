@@ -1,6 +1,7 @@
 // How the sequences with several tokens are cut for a block. Rows are the query heads that share a kv head, token by
 // token: row r is head r % kGroup of token r / kGroup, so that also a short chunk fills the rows of a product. A block
-// makes up to ROWS of them; blocks that find none left end at once.
+// makes up to ROWS of them; blocks that find none left end at once. The lists of the step are read before the kernels
+// in front have ended: they must have been written before the first kernel of the step began.
 //
 // Grid: (ceil(tokens * kGroup / ROWS) + sequences) * KV_HEADS blocks suffice. A step with no more tokens than sequences
 // must hold no sequence with several: it need not be launched.

@@ -6,7 +6,7 @@
 // product of q with the next tile of K before it waits for that of the weights with V, so that the softmax of one runs
 // beside the products of others. Sums and weights stay in registers.
 //
-// #defines: those of attention_step.cuh, CHUNK_GROUPS (consumers), CHUNK_TILE, CHUNK_STAGES, CHUNK_TURNS (0 or 1). HEAD
+// #defines: those of attention_step.cuh, CHUNK_GROUPS (consumers), CHUNK_TILE, CHUNK_STAGES. HEAD
 // and V_HEAD are multiples of 16, PAGE of 8. The maps of K and V are matrices with a row per vector of the pool, boxes
 // of 64 elements by kRun rows, the 128-byte swizzle. Block: 128 * (CHUNK_GROUPS + 1) threads. Dynamic shared memory:
 // 1024 bytes to align, then rows of 128 bytes for every 64 elements begun: 64 * CHUNK_GROUPS of q, CHUNK_STAGES *
@@ -33,10 +33,6 @@ __device__ __forceinline__ int place_of(int row, int chunk, int block_bytes) {
 struct Barriers {
   Mbarrier k_full[kStages], k_free[kStages], v_full[kStages], v_free[kStages];
 };
-
-// Two consumers start their products in turn, so that the softmax of one runs beside the products of the other.
-constexpr bool kInTurns = CHUNK_GROUPS == 2 && CHUNK_TURNS;
-__device__ __forceinline__ void let_go(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(4 + group) : "memory"); }
 
 // One arrival for a whole warp: those of all threads would queue up.
 __device__ __forceinline__ void arrive_once(Mbarrier* barrier) {
@@ -122,13 +118,12 @@ struct Consumer {
   __device__ __forceinline__ void load_q(const Rows& rows, const QT* q, unsigned char* q_shared, int group) {
     constexpr int kChunks = HEAD / 8;
     int thread = threadIdx.x % 128;
-#pragma unroll 4
-    for (int index = thread; index < 64 * kChunks; index += 128) {
-      int row = group * 64 + index / kChunks, chunk = index % kChunks;
+#pragma unroll 8
+    for (int i = 0; i < kChunks / 2; ++i) {
+      int index = i * 128 + thread, row = group * 64 + index / kChunks, chunk = index % kChunks;
       // Rows behind the last repeat it; they are not written.
       const QT* source = q + rows.vector_of(rows.first + min(row, rows.count - 1), HEAD) + chunk * 8;
-      uint4 packed = {load_pair<KT>(source), load_pair<KT>(source + 2), load_pair<KT>(source + 4),
-                      load_pair<KT>(source + 6)};
+      uint4 packed = load_eight<KT>(source);
       *reinterpret_cast<uint4*>(q_shared + place_of(row, chunk, kQBlockBytes)) = packed;
     }
     publish_shared();
@@ -190,7 +185,6 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < V_HEAD / 2; ++i) sums[i] = 0;
     if (slot >= span.end_slot) return;
-    if (kInTurns && group == 1 && slot + kTile < span.end_slot) let_go(0);
     wait(&barriers.k_full[0], 0);
     begin_products();
     start_scores(q, k);
@@ -203,12 +197,10 @@ struct Consumer {
     pack_weights();
     for (slot += kTile; slot < span.end_slot; slot += kTile) {
       wait(&barriers.k_full[k_turn.stage], k_turn.parity);
-      if (kInTurns) sync_threads(4 + group, 256);
       begin_products();
       start_scores(q, k + k_turn.stage * (kKBytes >> 4));
       wait(&barriers.v_full[v_turn.stage], v_turn.parity);
       start_values(v + v_turn.stage * (kVBytes >> 4), true);
-      if (kInTurns && (group == 0 || slot + kTile < span.end_slot)) let_go(group ^ 1);
       wait_for_products<1>();
       hold(x);
       arrive_once(&barriers.k_free[k_turn.stage]);
@@ -267,10 +259,10 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
     }
     publish_barriers();
   }
-  wait_for_previous();
   __syncthreads();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
   Span span = span_of(rows);
   if (threadIdx.x < 128) {

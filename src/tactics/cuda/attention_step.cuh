@@ -76,6 +76,20 @@ __device__ __forceinline__ uint32 load_pair(const Q* q) {
   return pair_from_float(T{}, to_float(pair.at[0]), to_float(pair.at[1]));
 }
 
+template <class A, class B>
+constexpr bool kSameType = false;
+template <class A>
+constexpr bool kSameType<A, A> = true;
+
+// Eight elements of q from a multiple of 8 on, in the dtype of the states.
+template <class T, class Q>
+__device__ __forceinline__ uint4 load_eight(const Q* q) {
+  if constexpr (kSameType<T, Q>)
+    return *reinterpret_cast<const uint4*>(q);
+  else
+    return {load_pair<T>(q), load_pair<T>(q + 2), load_pair<T>(q + 4), load_pair<T>(q + 6)};
+}
+
 // --- pages ----------------------------------------------------------------------------------------------------------
 
 // Where (page, kv head, offset in the page) begins in a state whose vectors have `size` elements.
