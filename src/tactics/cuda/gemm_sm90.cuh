@@ -412,7 +412,7 @@ __device__ __forceinline__ void prepare(const Shared& shared) {
 // Residual and bias may be null where they are not used.
 extern "C" __global__ void __launch_bounds__(kThreads, RESIDENT)
     gemm(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const void* bias,
-         const T* residual, Y* y, int rows, int n, int k) {
+         const Y* residual, Y* y, int rows, int n, int k) {
   extern __shared__ char memory[];
   Shared shared(memory);
   allow_next();
