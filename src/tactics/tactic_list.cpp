@@ -7,6 +7,8 @@
 #include "tactics/cpu/op_source.h"
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
+#include "tactics/cuda/gemm_sm90.h"
+#include "tactics/cuda/matmul.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
@@ -23,6 +25,12 @@ std::span<const TacticSource* const> tactic_list() {
       matmul_avx512_bf16_source(),
       matmul_avx2_source(),
       matmul_portable_source(),
+      cuda_gemv_source(),
+      cuda_skinny_source(),
+      gemm_sm90_source(),
+      cuda_gemv_direct_source(),
+      cuda_matmul_mma_source(),
+      cuda_matmul_source(),
       expert_mlp_avx512_source(),
       expert_mlp_avx2_source(),
       expert_mlp_portable_source(),

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "e2e/gpu.h"
 #include "e2e/models.h"
 #include "ingot/generate.h"
 #include "ingot/inspect.h"
@@ -71,6 +73,40 @@ TEST(Baker, PerplexityOnTheEvaluationText) {
 TEST(Baker, PerplexityInBFloat16) {
   if (!std::filesystem::exists(shared_file("text/eval.txt"))) GTEST_SKIP() << "there is no shared/text/eval.txt";
   EXPECT_NEAR(eval_perplexity(quick_engine(baker_7m(), untuned("bfloat16"))), 39.1732, 0.1);
+}
+
+const Engine& gpu_engine(const std::string& dtype) {
+  static std::map<std::string, Engine> engines;
+  BuildConfig config = untuned(dtype);
+  config.target = "cuda";
+  config.max_num_tokens = 2048;
+  if (!engines.contains(dtype)) engines.emplace(dtype, quick_engine(baker_7m(), config));
+  return engines.at(dtype);
+}
+
+TEST(Baker, EveryGoldenContinuationIsEqualOnTheGpu) {
+  if (!gpu_missing().empty()) GTEST_SKIP() << gpu_missing();
+  Json golden = parse_json(read_text_file(repository() / "tests/data/baker-7m/golden.json"));
+  Session session(gpu_engine("float32"));
+  std::vector<std::string> prompts;
+  std::vector<std::vector<int32_t>> wanted;
+  for (const auto& [prompt, expected] : golden.at("gen").as_object()) {
+    std::vector<int32_t> ids = ids_of(expected.at("ids"));
+    size_t begin = TextCodec::from_dir(baker_7m()).encode(prompt, true).size();
+    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(begin));
+    EXPECT_EQ(session.generate(prompt, tokens(static_cast<int64_t>(ids.size()))).ids, ids) << prompt;
+    prompts.push_back(prompt);
+    wanted.push_back(ids);
+  }
+  std::vector<Generation> together = session.generate_all(prompts, tokens(static_cast<int64_t>(wanted[0].size())));
+  for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(together[i].ids, wanted[i]) << prompts[i];
+}
+
+TEST(Baker, PerplexityOnTheGpu) {
+  if (!gpu_missing().empty()) GTEST_SKIP() << gpu_missing();
+  if (!std::filesystem::exists(shared_file("text/eval.txt"))) GTEST_SKIP() << "there is no shared/text/eval.txt";
+  EXPECT_NEAR(eval_perplexity(gpu_engine("float32")), 39.1732, 0.005);
+  EXPECT_NEAR(eval_perplexity(gpu_engine("bfloat16")), 39.1732, 0.1);
 }
 
 TEST(Baker, PerplexityNeedsAFullWindow) {

@@ -11,11 +11,9 @@
 // a part of the columns, receives its sums from the others and adds them up in the order of k.
 //
 // Compiled with T, Y, TILE_M (64 .. 192), TILE_N (a multiple of 16 CLUSTER_K, at most 256), STAGES, CLUSTER_M,
-// CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type, or void), RESIDUAL (0 or 1), BOXES (1: y goes through shared memory
-// and the copy engine, which needs a 2-byte Y and n a multiple of 8; the map of y then has boxes of 16 rows by
-// OUT_COLUMNS columns and the swizzle of that width). The maps of x and w have boxes of 64 columns by
-// TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a multiple of 8, of at least CLUSTER_K steps.
-// Blocks: a multiple of the cluster, all of which run at the same time. Threads: 128 (TILE_M / 64 + 1).
+// CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type; absent: no bias), RESIDUAL (0 or 1). The maps of x and w have boxes of
+// 64 columns by TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a multiple of 8, of at least CLUSTER_K
+// steps. Blocks: a multiple of the cluster, all of which run at the same time. Threads: 128 (TILE_M / 64 + 1).
 #include "device/activation.cuh"
 #include "device/tma.cuh"
 #include "device/wgmma.cuh"
@@ -30,11 +28,12 @@ constexpr int kStep = 64, kStepBytes = 128;          // along k
 constexpr int kXBytes = TILE_M * kStepBytes, kStageBytes = kXBytes + TILE_N * kStepBytes;
 constexpr int kColumns = TILE_N / CLUSTER_K;                 // that a block stores
 constexpr int kSums = kColumns / 2;                          // of a thread
-constexpr int kOutBytes = BOXES ? 16 * OUT_COLUMNS * 2 : 0;  // a warp's box of y; it has two
+constexpr int kOutColumns = kColumns % 64 == 0 ? 64 : kColumns % 32 == 0 ? 32 : 16;
+constexpr int kOutBytes = sizeof(Y) == 2 ? 16 * kOutColumns * 2 : 0;  // a warp's piece of y on its way out
 constexpr int kPartBytes = (CLUSTER_K - 1) * TILE_M * kColumns * 4;
 constexpr int kGroupM = 16 / CLUSTER_M > 0 ? 16 / CLUSTER_M : 1;  // rows of clusters that are worked on together
 
-static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kColumns % 8 == 0 && (!BOXES || kColumns % OUT_COLUMNS == 0));
+static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kColumns % 16 == 0);
 
 struct Shared {
   char* stages;
@@ -48,7 +47,7 @@ struct Shared {
   __device__ explicit Shared(char* memory) {
     stages = memory + (1024 - shared_address(memory) % 1024) % 1024;
     out = stages + STAGES * kStageBytes;
-    parts = out + kWarps * 2 * kOutBytes;
+    parts = out + kWarps * kOutBytes;
     full = reinterpret_cast<Mbarrier*>(parts + kPartBytes);
     empty = full + STAGES;
     parts_full = empty + STAGES;
@@ -154,34 +153,50 @@ __device__ __forceinline__ void produce(const Shared& shared, const TensorMap& x
   }
 }
 
-// A warpgroup's sums over its steps. A stage is given back when the products of the next one have been started.
-__device__ __forceinline__ void multiply(float (&acc)[TILE_N / 2], const Shared& shared, Cursor& cursor, int steps,
-                                         int sharer) {
-  int warpgroup = threadIdx.x / 128, thread = threadIdx.x % 128;
-  auto give_back = [&](int stage) {
+// What a warpgroup needs to use the ring.
+struct Consumer {
+  Cursor cursor;
+  int warpgroup;
+  int sharer;  // the block that this thread tells of stages given back, if it is one of the first kSharers
+  int lead;    // steps that this warpgroup still has to be ahead of the next one
+
+  __device__ __forceinline__ void give_back(const Shared& shared, int stage) {
+    int thread = threadIdx.x % 128;
     if constexpr (kSharers == 1) {
       if (thread == 0) arrive(shared.empty + stage);
     } else {
       if (thread < kSharers) arrive_in(shared.empty + stage, sharer);
     }
-  };
+  }
+};
+
+// Starts a warpgroup's products over its steps; those of the last one may still run at the end, and its stage, which is
+// returned, has to be given back then. A stage is given back when the products of the next one have been started. What
+// `meanwhile` does costs no time.
+template <class F>
+__device__ __forceinline__ int multiply(float (&acc)[TILE_N / 2], const Shared& shared, Consumer& consumer, int steps,
+                                        F meanwhile) {
   int previous = 0;
+  Cursor& cursor = consumer.cursor;
+  uint64 x_first = describe_tile(shared.stages + consumer.warpgroup * 64 * kStepBytes);
+  uint64 w_first = describe_tile(shared.stages + kXBytes);
   for (int step = 0; step < steps; ++step) {
     wait(shared.full + cursor.stage, cursor.parity);
-    char* stage = shared.stages + cursor.stage * kStageBytes;
-    uint64 x = describe_tile(stage + warpgroup * 64 * kStepBytes), w = describe_tile(stage + kXBytes);
+    uint64 x = x_first + cursor.stage * (kStageBytes / 16), w = w_first + cursor.stage * (kStageBytes / 16);
     begin_products();
 #pragma unroll
     for (int i = 0; i < 4; ++i) Wgmma<T, TILE_N>::run(acc, x + 2 * i, w + 2 * i, step > 0 || i > 0);
     commit_products();
+    if (step == 0) meanwhile();
     wait_for_products<1>();
-    if (step > 0) give_back(previous);
+    if (step > 0) consumer.give_back(shared, previous);
     previous = cursor.stage;
     cursor.advance();
+#if LEAD > 0
+    if (consumer.lead > 0 && --consumer.lead == 0) arrive_threads(consumer.warpgroup + 1, 256);
+#endif
   }
-  wait_for_products<0>();
-  hold(acc);
-  give_back(previous);
+  return previous;
 }
 
 #if CLUSTER_K > 1
@@ -249,7 +264,6 @@ struct Output {
   const void* bias;
   const T* residual;
   Y* y;
-  const TensorMap* map;
   int rows, n;
 };
 
@@ -262,13 +276,14 @@ __device__ __forceinline__ void finish(float (&sums)[kSums], const Output& outpu
   for (int i = 0; i < kSums; i += 4) {
     int at = column + i * 2;
     bool first = at < output.n, second = at + 1 < output.n, paired = output.n % 2 == 0;
-    float2 bias = {0, 0};
 #ifdef BIAS
-    bias = load_two(static_cast<const BIAS*>(output.bias) + at, paired, first, second);
+    float2 bias = load_two(static_cast<const BIAS*>(output.bias) + at, paired, first, second);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) sums[i + 2 * half] += bias.x, sums[i + 2 * half + 1] += bias.y;
 #endif
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float2 v = {FUNCTION::of(sums[i + 2 * half] + bias.x), FUNCTION::of(sums[i + 2 * half + 1] + bias.y)};
+      float2 v = {FUNCTION::of(sums[i + 2 * half]), FUNCTION::of(sums[i + 2 * half + 1])};
       if constexpr (RESIDUAL) {
         int r = row + 8 * half;
         bool inside = r < output.rows;
@@ -280,35 +295,7 @@ __device__ __forceinline__ void finish(float (&sums)[kSums], const Output& outpu
   }
 }
 
-#if BOXES
-// Through the warp's two boxes in shared memory, in turn.
-__device__ __forceinline__ void store_boxes(const float (&sums)[kSums], const Output& output, char* boxes, int& turn,
-                                            int row, int column) {
-  int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int chunk = 0; chunk < kColumns / OUT_COLUMNS; ++chunk) {
-    char* box = boxes + turn * kOutBytes;
-    turn ^= 1;
-    if (lane == 0) wait_for_store_reads<1>();
-    __syncwarp();
-#pragma unroll
-    for (int c = 0; c < OUT_COLUMNS; c += 16) {
-      const float* s = sums + (chunk * OUT_COLUMNS + c) / 2;
-      uint32 offset = lane % 16 * (OUT_COLUMNS * 2) + (c + lane / 16 * 8) * 2;
-      store_matrices(box + swizzled<OUT_COLUMNS * 2>(offset), pair_from_float(Y{}, s[0], s[1]),
-                     pair_from_float(Y{}, s[2], s[3]), pair_from_float(Y{}, s[4], s[5]),
-                     pair_from_float(Y{}, s[6], s[7]));
-    }
-    publish_shared();
-    __syncwarp();
-    if (lane == 0) {
-      store_box(*output.map, box, column + chunk * OUT_COLUMNS, row);
-      commit_stores();
-    }
-  }
-}
-#else
-// From registers to y: full sectors when Y is float.
+// From registers to y.
 __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const Output& output, int row, int column) {
   int lane = threadIdx.x % 32;
   row += lane / 4;
@@ -326,42 +313,83 @@ __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const O
     }
   }
 }
-#endif
+
+// Through the warp's own shared memory, so that it stores whole sectors; n is a multiple of 8. T is Y, of two bytes.
+template <class T>
+__device__ __forceinline__ void store_staged(const float (&sums)[kSums], const Output& output, char* staging, int row,
+                                             int column) {
+  constexpr int kWidth = kOutColumns * 2, kPacks = kOutColumns / 8;  // of 16 bytes in a row
+  int lane = threadIdx.x % 32;
+  uint32 mask = (lane % 16 * kWidth >> 7 & (kPacks - 1)) << 4;
+  row += lane / kPacks;
+  column += lane % kPacks * 8;
+  Y* y = output.y + int64(row) * output.n + column;
+#pragma unroll
+  for (int chunk = 0; chunk < kColumns; chunk += kOutColumns) {
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < kOutColumns; c += 16) {
+      const float* s = sums + (chunk + c) / 2;
+      uint32 offset = lane % 16 * kWidth + (((c + lane / 16 * 8) * 2) ^ mask);
+      store_matrices(staging + offset, pair_from_float(T{}, s[0], s[1]), pair_from_float(T{}, s[2], s[3]),
+                     pair_from_float(T{}, s[4], s[5]), pair_from_float(T{}, s[6], s[7]));
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kPacks / 2; ++i) {
+      int r = i * (32 / kPacks);
+      uint4 pack = *reinterpret_cast<uint4*>(staging + swizzled<kWidth>((i * 32 + lane) * 16));
+      if (row + r < output.rows && column + chunk < output.n)
+        *reinterpret_cast<uint4*>(y + int64(r) * output.n + chunk) = pack;
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void store(float (&sums)[kSums], const Output& output, const Shared& shared, int row,
+                                      int column) {
+  finish(sums, output, row, column);
+  if constexpr (sizeof(T) == 2) {
+    if (output.n % 8 == 0) {
+      store_staged<T>(sums, output, shared.out + threadIdx.x / 32 * kOutBytes, row, column);
+      return;
+    }
+  }
+  store_direct(sums, output, row, column);
+}
 
 __device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles, const Output& output, int first_tile,
                                         int stride) {
   int warp = threadIdx.x / 32, thread = threadIdx.x % 128;
   const Place& place = tiles.place;
-  int sharer = thread < CLUSTER_M ? rank_of(thread, place.n, place.k)
-                                  : rank_of(place.m, thread - CLUSTER_M + int(thread - CLUSTER_M >= place.n), place.k);
-  Cursor cursor;
-  int turn = 0, box_turn = 0;
+  Consumer consumer;
+  consumer.warpgroup = __shfl_sync(0xffffffffu, warp / 4, 0);  // known to be the same in all lanes
+  consumer.sharer = thread < CLUSTER_M
+                        ? rank_of(thread, place.n, place.k)
+                        : rank_of(place.m, thread - CLUSTER_M + int(thread - CLUSTER_M >= place.n), place.k);
+#if LEAD > 0
+  bool leads = tiles.steps >= LEAD && first_tile < tiles.count();
+  consumer.lead = leads && warp / 4 + 1 < kWarpgroups ? LEAD : 0;
+  if (leads && warp >= 4) sync_threads(warp / 4, 256);
+#endif
+  int turn = 0;
   for (int tile = first_tile; tile < tiles.count(); tile += stride, ++turn) {
-    int row, column;
-    tiles.find(tile, row, column);
     float acc[TILE_N / 2];
-    multiply(acc, shared, cursor, tiles.steps, sharer);
+    int row, column;
+    int last = multiply(acc, shared, consumer, tiles.steps, [&] { tiles.find(tile, row, column); });
     row += warp * 16;
     column += place.k * kColumns;
-    auto store = [&](float(&sums)[kSums]) {
-      finish(sums, output, row, column);
-#if BOXES
-      store_boxes(sums, output, shared.out + warp * 2 * kOutBytes, box_turn, row, column);
-#else
-      store_direct(sums, output, row, column);
-#endif
-    };
+    wait_for_products<0>();
+    hold(acc);
+    consumer.give_back(shared, last);
 #if CLUSTER_K == 1
-    store(acc);
+    store<Y>(acc, output, shared, row, column);
 #else
     float own[kSums];
     exchange(own, acc, shared, place, turn);
-    store(own);
+    store<Y>(own, output, shared, row, column);
 #endif
   }
-#if BOXES
-  if (threadIdx.x % 32 == 0) wait_for_stores();
-#endif
 }
 
 __device__ __forceinline__ void prepare(const Shared& shared) {
@@ -383,9 +411,6 @@ __device__ __forceinline__ void prepare(const Shared& shared) {
 // Residual and bias may be null where they are not used.
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     gemm(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
-#if BOXES
-         const __grid_constant__ TensorMap y_map,
-#endif
          const void* bias, const T* residual, Y* y, int rows, int n, int k) {
   extern __shared__ char memory[];
   Shared shared(memory);
@@ -394,10 +419,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   Place place(kCluster > 1 ? cluster_rank() : 0);
   Tiles tiles(rows, n, k, place);
   int first_tile = blockIdx.x / kCluster, stride = gridDim.x / kCluster;
-  const TensorMap* map = nullptr;
-#if BOXES
-  map = &y_map;
-#endif
   if (threadIdx.x / 128 == kWarpgroups) {
     if constexpr (kWarpgroups > 1) give_registers<kWarpgroups == 2 ? 40 : 32>();
     if (threadIdx.x / 32 == kWarps && elect_one()) produce(shared, x_map, w_map, tiles, first_tile, stride);
@@ -405,7 +426,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   } else {
     if constexpr (kWarpgroups > 1) take_registers<kWarpgroups == 2 ? 232 : 160>();
     wait_for_previous();
-    consume(shared, tiles, Output{bias, residual, y, map, rows, n}, first_tile, stride);
+    consume(shared, tiles, Output{bias, residual, y, rows, n}, first_tile, stride);
     __syncwarp();
   }
   // No block leaves while others may still write to its barriers.

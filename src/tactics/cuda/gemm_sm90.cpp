@@ -1,0 +1,184 @@
+#include "tactics/cuda/gemm_sm90.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "base/fields.h"
+#include "ops/matmul.h"
+#include "tactics/cuda/cuda_source.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr std::string_view kFile = "gemm_sm90.cuh";
+constexpr int64_t kStep = 64;                 // along k
+constexpr int64_t kSharedBytes = 227 * 1024;  // that a block may have
+constexpr int64_t kMostStages = 9;
+constexpr size_t kMostOffers = 6;
+
+// How the work is cut: a block's tile of y, and the cluster that shares x (columns), w (rows), or adds up parts of k.
+struct GemmTiling {
+  int64_t rows = 128, columns = 128;
+  int64_t cluster_rows = 1, cluster_columns = 1, cluster_k = 1;
+  static constexpr auto fields() {
+    return std::tuple{field("rows", &GemmTiling::rows), field("columns", &GemmTiling::columns),
+                      field("cluster_rows", &GemmTiling::cluster_rows),
+                      field("cluster_columns", &GemmTiling::cluster_columns),
+                      field("cluster_k", &GemmTiling::cluster_k)};
+  }
+  int64_t cluster() const { return cluster_rows * cluster_columns * cluster_k; }
+};
+
+// Every cut that is offered somewhere.
+constexpr GemmTiling kTilings[] = {
+    {64, 32},           {64, 48},     {64, 64, 1, 1, 2},   {64, 96, 1, 1, 2}, {64, 128, 1, 1, 2},
+    {64, 128},          {64, 224},    {64, 256},           {128, 48},         {128, 64, 1, 1, 2},
+    {128, 96, 1, 1, 2}, {128, 96, 2}, {128, 128, 1, 1, 2}, {128, 128},        {128, 128, 2},
+    {128, 192, 2},      {128, 224},   {128, 224, 2},       {128, 256},        {128, 256, 2},
+    {192, 128},
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Sizes {
+  int64_t rows, n, k, y_bytes;
+  explicit Sizes(const Problem& problem)
+      : rows(problem.inputs[0].shape[0].constant()),
+        n(problem.inputs[1].shape[0].constant()),
+        k(problem.inputs[0].shape[1].constant()),
+        y_bytes(problem.outputs[0].dtype == DType::kF32 ? 4 : 2) {}
+};
+
+// Mirrors the kernel's shared memory but for the ring.
+int64_t shared_besides_stages(const GemmTiling& t, int64_t y_bytes) {
+  int64_t columns = t.columns / t.cluster_k;
+  int64_t out_columns = columns % 64 == 0 ? 64 : columns % 32 == 0 ? 32 : 16;
+  int64_t out = y_bytes == 2 ? t.rows * out_columns * 2 : 0;
+  int64_t parts = (t.cluster_k - 1) * t.rows * columns * 4;
+  int64_t barriers = (2 * kMostStages + 2) * 8, alignment = 1024;
+  return out + parts + barriers + alignment;
+}
+int64_t stage_bytes(const GemmTiling& t) { return (t.rows + t.columns) * kStep * 2; }
+int64_t stages_of(const GemmTiling& t, int64_t y_bytes) {
+  return std::min((kSharedBytes - shared_besides_stages(t, y_bytes)) / stage_bytes(t), kMostStages);
+}
+
+// Roughly how long a cut takes, in microseconds: only the order matters. The figures are an H200's.
+double estimate(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  double slots = static_cast<double>(multiprocessors / t.cluster());
+  int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
+  double waves = std::ceil(static_cast<double>(tiles) / slots);
+  double steps = std::ceil(static_cast<double>(s.k) / static_cast<double>(kStep * t.cluster_k));
+  double multiply_us = static_cast<double>(t.rows * t.columns * kStep * 2) / 6.3e6;
+  double load_us = static_cast<double>((t.rows / t.cluster_columns + t.columns / t.cluster_rows) * kStep * 2) / 75e3;
+  double finish_us = 0.3 + static_cast<double>(t.rows * t.columns) / 40e3 + (t.cluster_k > 1 ? 1.0 : 0.0);
+  double blocks_us = waves * (steps * std::max(multiply_us, load_us) + finish_us);
+  double moved = static_cast<double>(s.n * s.k * 2 + s.rows * s.k * 2 + s.rows * s.n * s.y_bytes);
+  return 4 + std::max(blocks_us, moved / 4.2e6);
+}
+
+std::string_view function_name(ActivationFunction function) {
+  constexpr std::string_view kNames[] = {"act_none",       "act_silu", "act_gelu", "act_gelu_tanh",
+                                         "act_quick_gelu", "act_relu", "act_tanh", "act_sigmoid"};
+  return kNames[static_cast<size_t>(function)];
+}
+
+class GemmSm90Source final : public TacticSource {
+ public:
+  std::string_view name() const override { return "cuda.gemm_sm90"; }
+  std::string_view version() const override {
+    static const std::string version = device_code_version(kFile);
+    return version;
+  }
+
+  std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
+                                                                const Target& target) const override {
+    if (!problem.op.is<Matmul>()) return Unsupported{};
+    if (std::string reason = refusal(problem, target); !reason.empty()) return Unsupported{reason};
+    const Sizes sizes(problem);
+    const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
+    std::vector<std::pair<double, const GemmTiling*>> order;
+    for (const GemmTiling& tiling : kTilings)
+      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k)
+        order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
+    std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
+    std::vector<std::string> configs;
+    for (size_t i = 0; i < std::min(order.size(), kMostOffers); ++i) configs.push_back(print_fields(*order[i].second));
+    return configs;
+  }
+
+  CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
+    Lexer lexer(config);
+    const auto tiling = parse_fields<GemmTiling>(lexer);
+    const Matmul& op = *problem.op.as<Matmul>();
+    const DType dtype = problem.inputs[0].dtype;
+    const int64_t y_bytes = Sizes(problem).y_bytes, stages = stages_of(tiling, y_bytes);
+    DeviceModule module{std::string(kFile),
+                        {define("T", device_type(dtype)), define("Y", device_type(problem.outputs[0].dtype)),
+                         define("TILE_M", tiling.rows), define("TILE_N", tiling.columns), define("STAGES", stages),
+                         define("CLUSTER_M", tiling.cluster_rows), define("CLUSTER_N", tiling.cluster_columns),
+                         define("CLUSTER_K", tiling.cluster_k), define("FUNCTION", function_name(op.function)),
+                         define("RESIDUAL", int64_t{op.residual})},
+                        target.cuda_arch};
+    if (op.bias) module.defines.push_back(define("BIAS", device_type(problem.inputs[2].dtype)));
+    CompiledTactic tactic;
+    tactic.input_layouts.resize(problem.inputs.size());
+    std::vector<int> arguments(problem.inputs.size() + 1);
+    for (size_t i = 0; i < arguments.size(); ++i) arguments[i] = static_cast<int>(i);
+    ModuleLaunch start = launch(op, dtype, tiling, arguments.back());
+    start.shared_bytes = shared_besides_stages(tiling, y_bytes) + stages * stage_bytes(tiling);
+    add_module_step(tactic, module, std::move(start), arguments);
+    return tactic;
+  }
+
+ private:
+  static ModuleLaunch launch(const Matmul& op, DType dtype, const GemmTiling& t, int y) {
+    const std::string rows = "size(0, 0)", n = "size(1, 0)", k = "size(0, 1)";
+    const auto map = [&](int buffer, const std::string& height, int64_t box) {
+      return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer, enum_name(dtype),
+                    k, height, k, kStep, box);
+    };
+    const std::string tiles =
+        format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n, t.columns * t.cluster_columns);
+    ModuleLaunch launch{.function = "gemm"};
+    launch.grid[0] = t.cluster() == 1 ? format("min({}, sms)", tiles)
+                                      : format("min({}, sms / {}) * {}", tiles, t.cluster(), t.cluster());
+    launch.block[0] = 128 * (t.rows / 64 + 1);
+    launch.cluster = t.cluster();
+    launch.dependent = true;
+    launch.arguments = {map(0, rows, t.rows / t.cluster_columns),
+                        map(1, n, t.columns / t.cluster_rows),
+                        op.bias ? "buf 2" : "i64 0",
+                        op.residual ? format("buf {}", y - 1) : "i64 0",
+                        format("buf {}", y),
+                        "i32 " + rows,
+                        "i32 " + n,
+                        "i32 " + k};
+    return launch;
+  }
+
+  static std::string refusal(const Problem& problem, const Target& target) {
+    if (std::string reason = unless_hopper(target); !reason.empty()) return reason;
+    const DType dtype = problem.inputs[0].dtype;
+    if ((dtype != DType::kBF16 && dtype != DType::kF16) || problem.inputs[1].dtype != dtype)
+      return format("found {} and {} where bf16 twice or f16 twice is needed", print(problem.inputs[0]),
+                    print(problem.inputs[1]));
+    if (std::string reason = unless_device_float(problem.outputs[0]); !reason.empty()) return reason;
+    const Sizes sizes(problem);
+    if (sizes.k == 0 || sizes.k % 8 != 0) return format("k is {}: needs a multiple of 8", sizes.k);
+    if (sizes.rows < 16) return format("{} rows: needs 16", sizes.rows);
+    return "";
+  }
+};
+
+}  // namespace
+
+const TacticSource* gemm_sm90_source() {
+  static const GemmSm90Source source;
+  return &source;
+}
+
+}  // namespace ingot

@@ -1,0 +1,253 @@
+// y = function(x · wᵀ + bias) + residual for few rows of x and 16-bit weights: w streams past the tensor cores once.
+// sm_90 and later.
+//
+// The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the
+// tensor cores can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several
+// tiles one after the other, all blocks as many or one more. One warp keeps STAGES stages of shared memory filled,
+// across the borders of tiles, with [TILE, STAGE_DEPTH] of w and [ROWS, STAGE_DEPTH] of x, a copy per row: long
+// contiguous copies read memory faster than boxes of 128 bytes. Rows lie 16 bytes further apart than they are long, so
+// that ldmatrix meets no bank twice. The other warps multiply: WARPS_M of them share the features of a tile, WARPS_K
+// the depth of a stage, and what these find is added in a fixed order.
+//
+// The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block
+// has nothing left to ask for. Rows of a tile that do not exist are not loaded: what is computed from old data is not
+// stored.
+//
+// The caller: DEPTH is a multiple of 32; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, STAGE_DEPTH of 32 *
+// WARPS_K; grid {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared
+// memory.
+#include "device/async_copy.cuh"
+#include "device/epilogue.cuh"
+#include "device/mma_sync.cuh"
+
+using W = W_TYPE;
+using Y = Y_TYPE;
+using Bias = BIAS_TYPE;
+using Residual = RESIDUAL_TYPE;
+
+constexpr int kN = FEATURES, kK = DEPTH;
+constexpr int kWarps = WARPS_M * WARPS_K;     // that multiply
+constexpr int kTilesM = TILE / 16 / WARPS_M;  // of one warp
+constexpr int kTilesN = ROWS / 8;
+constexpr int kRowBytes = STAGE_DEPTH * 2 + 16;
+constexpr int kStageBytes = (TILE + ROWS) * kRowBytes;
+constexpr int kSteps = (kK + STAGE_DEPTH - 1) / STAGE_DEPTH;
+constexpr int kLastDepth = kK - (kSteps - 1) * STAGE_DEPTH;
+constexpr int kTiles = (kN + TILE - 1) / TILE;
+constexpr int kPitch = TILE + 4;  // of the sums of one row of x: no bank conflicts
+constexpr int kSumFloats = ROWS * kPitch;
+static_assert(TILE % (16 * WARPS_M) == 0 && STAGE_DEPTH % (32 * WARPS_K) == 0 && (ROWS == 8 || ROWS % 16 == 0));
+static_assert(kK % 32 == 0 && STAGES * (kStageBytes + 16) + WARPS_K * kSumFloats * 4 <= SHARED_BYTES);
+
+#if __CUDA_ARCH__ >= 900
+
+struct Stages {
+  uint8* data;
+  Mbarrier *full, *empty;
+
+  __device__ __forceinline__ uint8* w(int stage) const { return data + stage * kStageBytes; }
+  __device__ __forceinline__ uint8* x(int stage) const { return w(stage) + TILE * kRowBytes; }
+};
+
+// Stage and parity of the next step, the same at both ends.
+struct Turn {
+  int stage = 0, parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == STAGES) stage = 0, parity ^= 1;
+  }
+};
+
+// --- loads: by one warp
+// -------------------------------------------------------------------------------------------------
+
+struct Source {
+  const W *x, *w;
+  int rows;        // of x, from this block's first
+  int first_tile;  // of this block
+
+  __device__ __forceinline__ static uint32 bytes(int i) {
+    return (i % kSteps == kSteps - 1 ? kLastDepth : STAGE_DEPTH) * 2;
+  }
+  // The weights of step i; announces those of x as well.
+  __device__ __forceinline__ void ask_for_w(const Stages& stages, int stage, int i) const {
+    int feature = (first_tile + i / kSteps) * TILE, features = min(TILE, kN - feature), lane = threadIdx.x & 31;
+    Mbarrier* full = stages.full + stage;
+    if (lane == 0) arrive_and_expect(full, (features + rows) * bytes(i));
+    __syncwarp();
+    const W* from = w + int64(feature) * kK + i % kSteps * STAGE_DEPTH;
+    for (int r = lane; r < features; r += 32)
+      copy_bytes<true>(stages.w(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), full);
+  }
+  __device__ __forceinline__ void ask_for_x(const Stages& stages, int stage, int i) const {
+    const W* from = x + i % kSteps * STAGE_DEPTH;
+    for (int r = threadIdx.x & 31; r < rows; r += 32)
+      copy_bytes<false>(stages.x(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), stages.full + stage);
+  }
+};
+
+__device__ __forceinline__ void fill_stages(const Stages& stages, const Source& source, int steps) {
+  int early = min(steps, STAGES);  // these need not wait for a free stage
+  for (int i = 0; i < early; ++i) source.ask_for_w(stages, i, i);
+  if (steps <= STAGES) allow_next();
+  wait_for_previous();
+  for (int i = 0; i < early; ++i) source.ask_for_x(stages, i, i);
+  Turn turn;
+  for (int i = STAGES; i < steps; ++i) {
+    wait(stages.empty + turn.stage, turn.parity);
+    source.ask_for_w(stages, turn.stage, i);
+    source.ask_for_x(stages, turn.stage, i);
+    if (i + 1 == steps) allow_next();
+    turn.advance();
+  }
+}
+
+// --- products: by the other warps
+// ---------------------------------------------------------------------------------------
+
+struct Sums {
+  float c[kTilesM][kTilesN][4];
+};
+
+// c += w · xᵀ over 32 elements of k at `w` and `x`, addresses of the first rows.
+__device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
+  int lane = threadIdx.x & 31;
+  uint32 a[2][kTilesM][4], b[2][(kTilesN + 1) / 2][4];
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int m = 0; m < kTilesM; ++m)
+      load_matrices(a[half][m], w + (m * 16 + (lane & 15)) * kRowBytes + (half * 2 + (lane >> 4)) * 16);
+  if constexpr (kTilesN == 1) {  // both halves at once
+    uint32 both[4];
+    load_matrices(both, x + (lane & 7) * kRowBytes + (lane >> 3) * 16);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) b[i / 2][0][i % 2] = both[i];
+  } else {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int n = 0; n < kTilesN / 2; ++n)
+        load_matrices(b[half][n],
+                      x + (n * 16 + (lane & 7) + (lane >> 4) * 8) * kRowBytes + (half * 2 + ((lane >> 3) & 1)) * 16);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int m = 0; m < kTilesM; ++m)
+#pragma unroll
+      for (int n = 0; n < kTilesN; ++n) {
+        const uint32(&pairs)[4] = b[half][n / 2];
+        multiply_add(W{}, sums.c[m][n], a[half][m], pairs[n % 2 * 2], pairs[n % 2 * 2 + 1]);
+      }
+}
+
+__device__ __forceinline__ void put_sums(const Sums& sums, float* target, int warp_m) {
+  int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
+#pragma unroll
+  for (int m = 0; m < kTilesM; ++m)
+#pragma unroll
+    for (int n = 0; n < kTilesN; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        int feature = (warp_m * kTilesM + m) * 16 + g + i / 2 * 8, row = n * 8 + 2 * t + i % 2;
+        target[row * kPitch + feature] = sums.c[m][n][i];
+      }
+}
+
+struct Output {
+  const Bias* bias;
+  const Residual* residual;
+  Y* y;
+  int first_row, rows;  // of this block
+};
+
+// Four features of one row, from their sums.
+__device__ __forceinline__ void put_outputs(const Output& out, float4 sum, int row, int feature) {
+  int64 at = int64(row) * kN + feature;
+  float v[4] = {sum.x, sum.y, sum.z, sum.w};
+  if constexpr (kN % 4 == 0) {
+    Pack<Y, 4> pack;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      pack.at[i] = from_float<Y>(epilogue<FUNCTION>(v[i], out.bias, feature + i, out.residual, at + i));
+    store_pack<4>(out.y + at, pack);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (feature + i < kN)
+        out.y[at + i] = from_float<Y>(epilogue<FUNCTION>(v[i], out.bias, feature + i, out.residual, at + i));
+  }
+}
+
+// Adds what the warps along k have found.
+__device__ __forceinline__ void finish_tile(const Output& out, const float* sums, int tile) {
+  constexpr int kFours = TILE / 4;
+  for (int i = threadIdx.x; i < out.rows * kFours; i += kWarps * 32) {
+    int row = i / kFours, feature = i % kFours * 4;
+    if (tile * TILE + feature >= kN) continue;
+    float4 total = {0, 0, 0, 0};
+#pragma unroll
+    for (int k = 0; k < WARPS_K; ++k) {
+      float4 v = *reinterpret_cast<const float4*>(sums + k * kSumFloats + row * kPitch + feature);
+      total.x += v.x, total.y += v.y, total.z += v.z, total.w += v.w;
+    }
+    put_outputs(out, total, out.first_row + row, tile * TILE + feature);
+  }
+}
+
+__device__ __forceinline__ void warps_barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kWarps * 32) : "memory"); }
+
+__device__ __forceinline__ void multiply_tiles(const Stages& stages, const Output& out, float* sums, int tile,
+                                               int end) {
+  int warp = threadIdx.x / 32, warp_m = warp % WARPS_M, warp_k = warp / WARPS_M;
+  Turn turn;
+  for (; tile < end; ++tile) {
+    Sums partial = {};
+    for (int step = 0; step < kSteps; ++step) {
+      uint32 w = shared_address(stages.w(turn.stage)) + warp_m * (kTilesM * 16 * kRowBytes);
+      uint32 x = shared_address(stages.x(turn.stage));
+      wait(stages.full + turn.stage, turn.parity);
+#pragma unroll
+      for (int u = 0; u < STAGE_DEPTH / 32 / WARPS_K; ++u) {
+        int k = (u * WARPS_K + warp_k) * 32;
+        if (kLastDepth == STAGE_DEPTH || step < kSteps - 1 || k < kLastDepth) multiply(partial, w + k * 2, x + k * 2);
+      }
+      __syncwarp();
+      if ((threadIdx.x & 31) == 0) arrive(stages.empty + turn.stage);
+      turn.advance();
+    }
+    put_sums(partial, sums + warp_k * kSumFloats, warp_m);
+    warps_barrier();
+    finish_tile(out, sums, tile);
+    warps_barrier();
+  }
+}
+
+extern "C" __global__ void __launch_bounds__((kWarps + 1) * 32)
+    skinny(const W* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
+  extern __shared__ __align__(128) uint8 shared[];
+  float* sums = reinterpret_cast<float*>(shared + STAGES * kStageBytes);
+  Mbarrier* barriers = reinterpret_cast<Mbarrier*>(sums + WARPS_K * kSumFloats);
+  Stages stages = {shared, barriers, barriers + STAGES};
+  int warp = threadIdx.x / 32;
+  if (threadIdx.x == kWarps * 32) {
+    for (int s = 0; s < STAGES; ++s) {
+      init_barrier(stages.full + s, 1);
+      init_barrier(stages.empty + s, kWarps);
+    }
+    publish_barriers();
+  }
+  __syncthreads();
+
+  int tile = int(int64(kTiles) * blockIdx.x / gridDim.x), end = int(int64(kTiles) * (blockIdx.x + 1) / gridDim.x);
+  int first_row = blockIdx.y * ROWS, block_rows = min(ROWS, rows - first_row);
+  if (warp == kWarps) {
+    Source source = {x + int64(first_row) * kK, w, block_rows, tile};
+    fill_stages(stages, source, (end - tile) * kSteps);
+  } else {
+    wait_for_previous();
+    multiply_tiles(stages, {bias, residual, y, first_row, block_rows}, sums, tile, end);
+  }
+}
+
+#endif
