@@ -284,7 +284,7 @@ class ProductSource final : public TacticSource {
     for (AttentionTiling tiling : split_tilings(pairs, target)) {
       const int64_t blocks = std::clamp<int64_t>(ceil_div(pairs * tiling.splits, multiprocessors_of(target)), 1, 4);
       const int64_t own_bytes = decode_shared_bytes(form);
-      for (int64_t warps : {8, 4, 2, 1}) {
+      for (int64_t warps : {4, 2, 1}) {
         tiling.warps = warps;
         tiling.stages = std::min<int64_t>(6, (limit / blocks - own_bytes) / (warps * tile_bytes));
         if (tiling.stages < (warps == 1 ? 2 : 3)) continue;
