@@ -146,8 +146,7 @@ class GemmSm90Source final : public TacticSource {
     const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
     std::vector<std::pair<double, const GemmTiling*>> order;
     for (const GemmTiling& tiling : kTilings)
-      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k)
-        order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
+      if (suits(tiling, sizes, multiprocessors)) order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
     std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
     std::vector<std::string> configs;
     for (size_t i = 0; i < std::min(order.size(), kMostOffers); ++i) configs.push_back(print_fields(*order[i].second));
