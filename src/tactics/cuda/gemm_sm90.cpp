@@ -17,7 +17,7 @@ constexpr std::string_view kFile = "gemm_sm90.cuh";
 constexpr int64_t kStep = 64;                 // along k
 constexpr int64_t kSharedBytes = 228 * 1024;  // of a multiprocessor; every block takes 1 KiB besides its own
 constexpr int64_t kMostStages = 9;
-constexpr size_t kMostOffers = 6;
+constexpr size_t kMostOffers = 8;
 
 // How the work is cut: a block's tile of y; the cluster that shares x (columns), w (rows), or adds up parts of k; and
 // how many blocks fit a multiprocessor. Two: the weights of this product are already loaded while the kernel in front
@@ -38,13 +38,39 @@ struct GemmTiling {
   int64_t cluster() const { return cluster_rows * cluster_columns * cluster_k; }
 };
 
-// Every cut that is offered somewhere.
+// Every cut that is offered somewhere; of equal ones the first.
 constexpr GemmTiling kTilings[] = {
-    {64, 32},           {64, 48},      {64, 64, 1, 1, 2},   {64, 96, 1, 1, 2}, {64, 128, 1, 1, 2},
-    {64, 128},          {64, 224},     {64, 256},           {128, 48},         {128, 64, 1, 1, 2},
-    {128, 96, 1, 1, 2}, {128, 96, 2},  {128, 128, 1, 1, 2}, {128, 128},        {128, 128, 2},
-    {128, 192, 2},      {128, 224},    {128, 224, 2},       {128, 256},        {128, 256, 2},
-    {192, 128},         {256, 128, 2}, {256, 128, 1, 2},    {256, 192, 2},
+    {64, 32},
+    {64, 48},
+    {64, 64, 1, 1, 2},
+    {64, 96, 1, 1, 2},
+    {64, 128, 1, 1, 2},
+    {64, 128},
+    {64, 224},
+    {64, 256},
+    {128, 48},
+    {128, 64, 1, 1, 2},
+    {128, 96, 1, 1, 2},
+    {128, 96, 2},
+    {128, 128, 2},
+    {128, 128},
+    {128, 128, 1, 2},
+    {128, 128, 1, 1, 2},
+    {128, 192, 2},
+    {128, 224, 2},
+    {128, 224},
+    {128, 256, 2},
+    {128, 256},
+    {192, 128},
+    {192, 128, 2},
+    {256, 128, 2},
+    {64, 32, 1, 1, 1, 2},
+    {64, 48, 1, 1, 1, 2},
+    {64, 64, 1, 1, 2, 2},
+    {64, 96, 1, 1, 2, 2},
+    {64, 128, 1, 1, 1, 2},
+    {128, 48, 1, 1, 1, 2},
+    {128, 64, 1, 1, 2, 2},
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -76,16 +102,26 @@ int64_t stages_of(const GemmTiling& t, int64_t y_bytes) {
 // Rows of x and w that a block loads itself in a step.
 int64_t loaded_rows(const GemmTiling& t) { return t.rows / t.cluster_columns + t.columns / t.cluster_rows; }
 
+int64_t waves_of(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  const int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
+  return ceil_div(tiles, std::max<int64_t>(1, multiprocessors / t.cluster()));
+}
+
+// Small tiles are there to give every multiprocessor some; with much work they only move more.
+bool suits(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  if (ceil_div(s.k, kStep) < t.cluster_k || (t.rows > 64 && t.rows >= 2 * s.rows)) return false;
+  return t.rows * t.columns >= 128 * 128 || waves_of(t, s, multiprocessors) <= 16;
+}
+
 // Roughly how long the blocks of a cut are busy, in microseconds: only the order matters, and what is the same for all
 // (launch, memory) is left out. The figures fit measurements of an H200.
 double estimate(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
-  const int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
-  const int64_t waves = ceil_div(tiles, std::max<int64_t>(1, multiprocessors / t.cluster()));
   const int64_t steps = ceil_div(ceil_div(s.k, kStep), t.cluster_k);
   // A single warpgroup does not keep the matrix unit busy.
   const double multiply_us = static_cast<double>(t.rows * t.columns * kStep * 2) / 6.2e6 * (t.rows == 64 ? 1.6 : 1.0);
   const double load_us = 0.0085 + static_cast<double>(loaded_rows(t) * kStep * 2) / 96e3;
-  return static_cast<double>(waves) * (static_cast<double>(steps) * std::max(multiply_us, load_us) + 0.1);
+  const double tile_us = static_cast<double>(steps) * std::max(multiply_us, load_us) + 0.1;
+  return static_cast<double>(waves_of(t, s, multiprocessors)) * tile_us;
 }
 
 std::string_view function_name(ActivationFunction function) {
@@ -110,8 +146,7 @@ class GemmSm90Source final : public TacticSource {
     const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
     std::vector<std::pair<double, const GemmTiling*>> order;
     for (const GemmTiling& tiling : kTilings)
-      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k)
-        order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
+      if (suits(tiling, sizes, multiprocessors)) order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
     std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
     std::vector<std::string> configs;
     for (size_t i = 0; i < std::min(order.size(), kMostOffers); ++i) configs.push_back(print_fields(*order[i].second));
