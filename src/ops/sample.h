@@ -2,13 +2,14 @@
 #pragma once
 
 #include "ops/op.h"
+#include "tensor/sample_columns.h"
 
 namespace ingot {
 
 // The next token of each row of logits, as its request wants it: penalties, temperature, top-k, top-p, min-p in this
 // order; ties go to the smaller id.
 //   logits f32 [outputs, vocab]
-//   options f32 [outputs, 6], choices i32 [outputs, 7]: the columns below
+//   options f32 [outputs, 6], choices i32 [outputs, 7]: the columns of tensor/sample_columns.h
 //   listed i32 [listed, 2]: pairs of an id and how often the answer holds it. 0 says that only the prompt holds it, -1
 //       that it must not be chosen. A row owns the pairs kListedBegin … kListedEnd - 1, in any order, no id twice
 //   last i32 [slots]: the token that was chosen last for each slot
@@ -20,13 +21,9 @@ namespace ingot {
 // yet.
 //
 // Of the ids that are left, in the order of ids, the first is taken at which the sum of weights exp(logit /
-// temperature) exceeds random * the sum of all. Temperature 0 takes the largest logit; so does a row whose largest
-// logit is not finite.
+// temperature) exceeds random * the sum of all. Top-k 0 takes all. Temperature 0 takes the largest logit; so does a row
+// whose largest logit is not finite.
 struct Sample {
-  enum Option : int64_t { kTemperature, kTopP, kMinP, kRepetition, kPresence, kFrequency, kOptions };
-  // random = kRandomHigh * 2^-31 + kRandomLow * 2^-53, of 31 and of 22 bits. kTopK 0: all.
-  enum Choice : int64_t { kSlot, kTopK, kRandomHigh, kRandomLow, kListedBegin, kListedEnd, kPending, kChoices };
-
   static constexpr std::string_view name = "sample";
   static constexpr auto fields() { return std::tuple{}; }
   Types infer(const Types& inputs) const;

@@ -350,15 +350,15 @@ void sample(Case& c) {
     HostTensors in = c.in;
     double shift = variant % 2 == 0 ? kShift : -kShift;
     if (variant < 2) {
-      shift_column(in[2], Sample::kRandomHigh, std::round(shift * 0x1p31), kMostHigh);
+      shift_column(in[2], sample::kRandomHigh, std::round(shift * 0x1p31), kMostHigh);
     } else {
-      shift_column(in[1], Sample::kTopP, shift, 1);
-      shift_column(in[1], Sample::kMinP, shift * 0.01, 1);
+      shift_column(in[1], sample::kTopP, shift, 1);
+      shift_column(in[1], sample::kMinP, shift * 0.01, 1);
     }
     HostTensor ids = c.problem.op.evaluate(in, false)[0];
     for (size_t row = 0; row < ids.values.size(); ++row) {
       if (ids.values[row] == c.value(0, row)) continue;
-      double slot = c.in[2].values[row * Sample::kChoices + Sample::kSlot];
+      double slot = c.in[2].values[row * sample::kChoices + sample::kSlot];
       c.errors[0][row] = c.errors[1][static_cast<size_t>(slot)] = INFINITY;
     }
   }

@@ -232,7 +232,7 @@ Cut cut_sample(const Problem& problem, const Inputs& inputs) {
   Cut cut;
   for (size_t i : {0, 1, 2}) cut.inputs.push_back(gathered(inputs.view(i), rows));
   for (size_t row = 0; row < rows.size(); ++row) {
-    double& slot = cut.inputs[2].values[row * Sample::kChoices + Sample::kSlot];
+    double& slot = cut.inputs[2].values[row * sample::kChoices + sample::kSlot];
     if (slot < 0) continue;
     slots.push_back(static_cast<int64_t>(slot));
     slot = static_cast<double>(slots.size() - 1);

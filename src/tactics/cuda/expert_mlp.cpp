@@ -65,7 +65,7 @@ struct RowsTiling {
                       field("blocks", &RowsTiling::blocks)};
   }
 };
-constexpr RowsTiling kRowsTilings[] = {{4, 2, 1}, {2, 2, 2}, {1, 1, 1}};
+constexpr RowsTiling kRowsTilings[] = {{2, 2, 2}, {4, 2, 1}, {1, 1, 1}};
 
 // Mirror expert_mlp_rows.cuh.
 constexpr int64_t kWarps = 8, kMostPairs = 256, kMostChunk = 16, kBatchBytes = 4096;

@@ -7,12 +7,12 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kThreads = 1024;
-constexpr int64_t kWantedPerThread = 8, kMostPerThread = 20;  // logits; more find no registers
+constexpr int64_t kThreads = 512;
+constexpr int64_t kWantedPerThread = 8, kMostPerThread = 36;  // logits; more find no registers
 constexpr int64_t kMostBlocks = 16;                           // of a row
 // Without clusters: teams of blocks at a time, and what they need in scratch memory.
 constexpr int64_t kMostTeams = 64;
-constexpr int64_t kCounterBytes = kMostTeams * 4, kMailboxBytes = kMostTeams * 2 * kMostBlocks * 6 * 8;
+constexpr int64_t kCounterBytes = kMostTeams * 4, kMailboxBytes = kMostTeams * (2 * kMostBlocks * 4 + 2 * 256) * 8;
 
 // How a row is shared out.
 struct Shares {

@@ -1,27 +1,30 @@
 // The next token of each row of logits (ops/sample.h).
 //
-// BLOCKS blocks of 1024 threads share a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids in
+// BLOCKS blocks of 512 threads share a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids in
 // a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree on
 // sums: first on the largest logit, which ends a greedy row. Top-k and top-p are cuts in the order of (logit, smaller
-// id first): an interval that holds the cut is quartered, at evenly spaced logits, until one candidate is left in it.
-// Last, the running sum of weights by id finds the block, the warp and the lane in which the random number falls.
+// id first): an interval that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it;
+// one block compares these with each other. Last, the running sum of weights by id finds the block, the warp and the
+// lane in which the random number falls.
 //
 // Weights are added as integers, in units of 2^-40 of the largest: sums are the same in any order, so that a row gives
 // the same token beside any others.
 //
 // Blocks of a row are a cluster that exchanges sums through shared memory; before Hopper (CLUSTERS=0) the launch is
-// cooperative, a few groups of blocks take the rows in turn, and sums go through `mailbox`, whose counters, one for
-// each group, sample_begin has set to zero.
+// cooperative, a few teams of blocks take the rows in turn, and sums go through `mailbox`, kMailbox numbers for each
+// team; the counters, one for each team, sample_begin has set to zero.
 //
-// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 1024 * PER >= VOCAB), CLUSTERS. The caller gives
-// PER * 4096 bytes of shared memory.
+// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 512 * PER >= VOCAB), CLUSTERS. The caller gives
+// PER * 2048 bytes of shared memory.
 #include "device/prelude.cuh"
 
 namespace sample {
 
-constexpr int kThreads = 1024, kWarps = 32;
+constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int kItems = kThreads * PER;  // of a block
-constexpr int kMostSums = 6;
+constexpr int kMostSums = 4;
+constexpr int kFew = 256;  // candidates that one block compares
+constexpr int kMailbox = 2 * BLOCKS * kMostSums + 2 * kFew;
 constexpr int kAbsent = -2;  // where counts of listed ids are
 constexpr uint32 kAll = 0xffffffffu;
 #define kInfinity __int_as_float(0x7f800000)
@@ -55,9 +58,13 @@ struct Max {
   }
 };
 
+struct Few {
+  uint64 candidate, units;
+};
 struct Shared {
   uint64 warps[kWarps][kMostSums];
   uint64 mail[2][BLOCKS][kMostSums];  // from every block of the row
+  Few few[kFew];                      // of the first block: from all of them
 };
 
 // The blocks of one row.
@@ -66,7 +73,7 @@ struct Team {
   uint64* mailbox;  // of this team, when there are no clusters
   uint32* counter;
   int rank;
-  int exchanges;
+  int exchanges = 0, waits = 0;
 
   // Blocks of a cluster may write to each other once all have begun.
   __device__ __forceinline__ void begin() {
@@ -75,13 +82,17 @@ struct Team {
 #endif
   }
 
+#if CLUSTERS
+  static __device__ __forceinline__ void store(int block, const void* place, uint64 value) {
+    uint32 address;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(place)), "r"(block));
+    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+  }
+#endif
+
   __device__ __forceinline__ void send(int block, int n, uint64 value) {
 #if CLUSTERS
-    uint32 address;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-                 : "=r"(address)
-                 : "r"(shared_address(&shared.mail[exchanges & 1][rank][n])), "r"(block));
-    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+    store(block, &shared.mail[exchanges & 1][rank][n], value);
 #else
     if (BLOCKS == 1)
       shared.mail[exchanges & 1][0][n] = value;
@@ -90,22 +101,44 @@ struct Team {
 #endif
   }
 
+  __device__ __forceinline__ void send_few(int i, uint64 candidate, uint64 units) {
+#if CLUSTERS
+    store(0, &shared.few[i].candidate, candidate);
+    store(0, &shared.few[i].units, units);
+#else
+    uint64* place = BLOCKS == 1 ? &shared.few[i].candidate : mailbox + 2 * BLOCKS * kMostSums + 2 * i;
+    place[0] = candidate, place[1] = units;
+#endif
+  }
+  // For the first block, after a wait().
+  __device__ __forceinline__ Few few(int i) const {
+#if !CLUSTERS
+    if (BLOCKS > 1) {
+      const volatile uint64* place = mailbox + 2 * BLOCKS * kMostSums + 2 * i;
+      return {place[0], place[1]};
+    }
+#endif
+    return shared.few[i];
+  }
+
+  // Until all blocks are here; they see what was sent before.
   __device__ __forceinline__ void wait() {
 #if CLUSTERS
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
-    if (BLOCKS > 1 && threadIdx.x < 32) {
+    if (BLOCKS > 1) {
       __threadfence();
-      __syncwarp();
+      __syncthreads();
       if (threadIdx.x == 0) {
         atomicAdd(counter, 1u);
-        while (*static_cast<volatile uint32*>(counter) < uint32(exchanges + 1) * BLOCKS) {
+        while (*static_cast<volatile uint32*>(counter) < uint32(waits + 1) * BLOCKS) {
         }
         __threadfence();
       }
     }
     __syncthreads();
 #endif
+    ++waits;
   }
 
   __device__ __forceinline__ uint64 received(int block, int n) const {
@@ -129,7 +162,7 @@ struct Team {
     if (warp == 0) {
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        const uint64 sum = Op::of_warp(shared.warps[lane][n]);
+        const uint64 sum = Op::of_warp(lane < kWarps ? shared.warps[lane][n] : 0);
         if (lane < BLOCKS) send(lane, n, sum);
       }
     }
@@ -201,8 +234,8 @@ constexpr int kOptions = 6, kChoices = 7;
 
 struct Logits {
   uint32 key[PER];
-  float weight[PER];
-  int first;  // the id of the first; the others follow 32 apart
+  float max, temperature;  // for weights
+  int first;               // the id of the first; the others follow 32 apart
 
   __device__ __forceinline__ void load(const float* row) {
     float x[PER];
@@ -222,14 +255,12 @@ struct Logits {
       ends[1] = possible(j) && ~c > ends[1] ? ~c : ends[1];
     }
   }
-  __device__ __forceinline__ void weigh(float max, float temperature) {
-#pragma unroll
-    for (int j = 0; j < PER; ++j) weight[j] = possible(j) ? expf((unordered(key[j]) - max) / temperature) : 0.0f;
-  }
-
   __device__ __forceinline__ bool exists(int j) const { return first + 32 * j < VOCAB; }
   __device__ __forceinline__ uint64 at(int j) const { return exists(j) ? candidate(key[j], first + 32 * j) : 0; }
-  __device__ __forceinline__ uint64 units(int j) const { return __float2ull_rn(weight[j] * 0x1p40f); }
+  // The weight of a possible logit.
+  __device__ __forceinline__ uint64 units(int j) const {
+    return __float2ull_rn(expf((unordered(key[j]) - max) / temperature) * 0x1p40f);
+  }
 };
 
 // Of listed ids, and of the one called pending, changes the logits. `counts` has a place for each logit of the block.
@@ -267,8 +298,10 @@ __device__ __forceinline__ void penalize(Logits& logits, const Wish& wish, const
 // Holds a cut: what is at least `low` reaches the goal, what is at least `high` does not.
 struct Interval {
   uint64 low, high;
-  uint64 low_count, high_count = 0;  // candidates that are at least low, high
-  uint64 high_sum = 0;               // the weights of the latter
+  int low_count, high_count = 0;  // candidates that are at least low, high; the former at most
+  uint64 high_sum = 0;            // the weights of the latter
+
+  __device__ __forceinline__ bool holds(uint64 c) const { return c >= low && c < high; }
 
   // Three places inside. Evenly spaced logits find a cut fastest, evenly spaced bits find it whatever the logits.
   __device__ __forceinline__ void split(uint64 (&t)[3], bool by_logit) const {
@@ -281,31 +314,72 @@ struct Interval {
   }
 };
 
-// The greatest cut such that what is at least it reaches the goal: a number of candidates, or a sum of weights.
+// The cut when the interval holds at most kFew candidates; 0 when the goal is not reached.
+template <bool COUNT>
+__device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, const Interval& in, uint64 goal) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  uint64 inside[1] = {0};
+#pragma unroll
+  for (int j = 0; j < PER; ++j) inside[0] += in.holds(logits.at(j));
+  const uint64 mine = inside[0];
+  team.exchange<Sum>(inside);
+  // The places of this thread's candidates are behind those of the blocks, warps and lanes before it.
+  const int total = int(Sum::of_warp(inside[0]));
+  int place = int(Sum::of_warp(lane < team.rank ? inside[0] : 0)) +
+              int(Sum::of_warp(lane < warp ? team.shared.warps[lane][0] : 0)) + int(inclusive_sum(mine) - mine);
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const uint64 c = logits.at(j);
+    if (in.holds(c) && place < kFew) team.send_few(place++, c, COUNT ? 1 : logits.units(j));
+  }
+  team.wait();
+  uint64 cut[1] = {0};
+  if (team.rank == 0) {
+    // As many threads as there are share the comparisons of a candidate.
+    constexpr int kSharing = kThreads / kFew;
+    const int i = threadIdx.x / kSharing;
+    const Few self = i < total ? team.few(i) : Few{~0ull, 0};
+    uint64 sum = 0;
+    for (int other = threadIdx.x % kSharing; other < total; other += kSharing) {
+      const Few one = team.few(other);
+      if (one.candidate >= self.candidate) sum += one.units;
+    }
+#pragma unroll
+    for (int distance = 1; distance < kSharing; distance *= 2) sum += __shfl_xor_sync(kAll, sum, distance);
+    sum += COUNT ? uint64(in.high_count) : in.high_sum;
+    if (i < total && sum >= goal && sum - self.units < goal) cut[0] = self.candidate;
+  }
+  team.reduce<Max>(cut);
+  return cut[0];
+}
+
+// The greatest cut such that what is at least it reaches the goal: a number of candidates, or a sum of weights. The low
+// end when all do not.
 template <bool COUNT>
 __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Interval in, uint64 goal) {
-  constexpr int kRoundsByLogit = 12;
-  for (int round = 0; in.low_count - in.high_count > 1 && in.high - in.low > 1; ++round) {
-    uint64 t[3], sums[COUNT ? 3 : 6] = {};
+  constexpr int kRoundsByLogit = 12, kCountBits = 19;
+  for (int round = 0; in.low_count - in.high_count > kFew; ++round) {
+    uint64 t[3], sums[COUNT ? 1 : 4] = {};  // three counts in one number, three sums
     in.split(t, round < kRoundsByLogit);
 #pragma unroll
     for (int j = 0; j < PER; ++j) {
       const uint64 c = logits.at(j);
-      if (c <= in.low || c >= in.high) continue;
+      if (!in.holds(c)) continue;
       const uint64 units = COUNT ? 0 : logits.units(j);
 #pragma unroll
       for (int i = 0; i < 3; ++i)
         if (c >= t[i]) {
-          ++sums[i];
-          if (!COUNT) sums[3 + i] += units;
+          sums[0] += uint64(1) << (kCountBits * i);
+          if (!COUNT) sums[1 + i] += units;
         }
     }
     team.reduce<Sum>(sums);
-    // Places fall from the right to the left until the goal is reached.
+    // The ends move to the places between which the goal is reached.
     const Interval old = in;
 #pragma unroll
     for (int i = 2; i >= 0; --i) {
-      const uint64 count = old.high_count + sums[i], sum = COUNT ? count : old.high_sum + sums[3 + i];
+      const int count = old.high_count + (int(sums[0] >> (kCountBits * i)) & ((1 << kCountBits) - 1));
+      const uint64 sum = COUNT ? uint64(count) : old.high_sum + sums[COUNT ? 0 : 1 + i];
       if (t[i] >= in.high || t[i] <= in.low) continue;
       if (sum >= goal)
         in.low = t[i], in.low_count = count;
@@ -313,7 +387,8 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
         in.high = t[i], in.high_count = count, in.high_sum = sum;
     }
   }
-  return in.low;
+  const uint64 cut = compare_few<COUNT>(team, logits, in, goal);
+  return cut > in.low ? cut : in.low;
 }
 
 // --- the draw
@@ -323,27 +398,19 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
 __device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const Wish& wish, uint64 best,
                                          uint64 least) {
   uint64 cut = least;
-  const bool top_k = wish.top_k > 0 && wish.top_k < VOCAB;
-  if (top_k || wish.top_p < 1) {
-    uint64 total[2] = {0, 0};
+  int most = VOCAB;  // candidates that are at least the cut
+  if (wish.top_k > 0 && wish.top_k < VOCAB) {
+    cut = find_cut<true>(team, logits, {cut, best + 1, most}, wish.top_k);
+    most = wish.top_k;
+  }
+  if (wish.top_p < 1) {
+    uint64 total[1] = {0};
 #pragma unroll
     for (int j = 0; j < PER; ++j)
-      if (logits.at(j) >= least) ++total[0], total[1] += logits.units(j);
+      if (logits.at(j) >= cut) total[0] += logits.units(j);
     team.reduce<Sum>(total);
-    if (top_k && total[0] > wish.top_k) {
-      cut = find_cut<true>(team, logits, {least, best + 1, total[0]}, wish.top_k);
-      total[0] = wish.top_k, total[1] = 0;
-#pragma unroll
-      for (int j = 0; j < PER; ++j)
-        if (logits.at(j) >= cut) total[1] += logits.units(j);
-      uint64 sum[1] = {total[1]};
-      if (wish.top_p < 1) team.reduce<Sum>(sum);
-      total[1] = sum[0];
-    }
-    if (wish.top_p < 1) {
-      const uint64 goal = uint64(double(wish.top_p) * double(total[1]));
-      cut = find_cut<false>(team, logits, {cut, best + 1, total[0]}, goal < 1 ? 1 : goal);
-    }
+    const uint64 goal = uint64(double(wish.top_p) * double(total[0]));
+    cut = find_cut<false>(team, logits, {cut, best + 1, most}, goal < 1 ? 1 : goal);
   }
   if (wish.min_p > 0) {
     const uint64 bound = uint64(ordered(logit_of(best) + wish.temperature * logf(wish.min_p))) << 32;
@@ -362,7 +429,7 @@ __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish
   team.exchange<Sum>(sum);
   uint64 target = __umul64hi(wish.random, Sum::of_warp(sum[0]));
   if (lane_of(sum[0], target) != team.rank) return -1;
-  if (lane_of(team.shared.warps[lane][0], target) != warp) return -1;
+  if (lane_of(lane < kWarps ? team.shared.warps[lane][0] : 0, target) != warp) return -1;
 #pragma unroll
   for (int j = 0; j < PER; ++j) {
     const int found = lane_of(logits.at(j) >= cut ? logits.units(j) : 0, target);
@@ -379,7 +446,7 @@ extern "C" __global__ void sample_begin(uint32* counters, int groups) {
   for (int i = threadIdx.x; i < groups; i += blockDim.x) counters[i] = 0;
 }
 
-extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
+extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
     sample_rows(const float* all_logits, const float* options, const int* choices, const int2* listed, int* ids,
                 int* last, int rows, uint32* counters, uint64* mailbox) {
   using namespace sample;
@@ -387,7 +454,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
   extern __shared__ int counts[];
   __shared__ Shared shared;
   const int group = blockIdx.x / BLOCKS, groups = gridDim.x / BLOCKS, rank = blockIdx.x % BLOCKS;
-  Team team{shared, mailbox + int64(group) * 2 * BLOCKS * kMostSums, counters + group, rank, 0};
+  Team team{shared, mailbox + int64(group) * kMailbox, counters + group, rank};
   const int block_first = rank * kItems;
   team.begin();
   wait_for_previous();
@@ -413,7 +480,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
     if (greedy) {
       if (rank == 0 && threadIdx.x == 0) id = id_of(best);
     } else {
-      logits.weigh(logit_of(best), wish.temperature);
+      logits.max = logit_of(best), logits.temperature = wish.temperature;
       id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
     }
     if (id >= 0) ids[row] = id, last[wish.slot] = id;
