@@ -328,7 +328,8 @@ class GeneralSource final : public TacticSource {
     if (std::string reason = unless_attention(problem, target); !reason.empty()) return Unsupported{reason};
     const Form form = form_of(problem);
     const int64_t pairs = problem.inputs[4].shape[0].constant() * form.kv_heads * decode_of(form, {}).parts;
-    AttentionTiling tiling = split_tilings(pairs, target)[0];
+    // Its loads run ahead of nothing: a multiprocessor needs two blocks.
+    AttentionTiling tiling = split_tilings(ceil_div(pairs, 2), target)[0];
     const int64_t limit = shared_bytes_limit(target) - decode_shared_bytes(form);
     while (tiling.warps > 0 && decode_of(form, tiling).shared_bytes > limit) tiling.warps /= 2;
     while (tiling.chunk_warps > 0 && chunk_of(form, tiling).shared_bytes > limit) tiling.chunk_warps /= 2;
