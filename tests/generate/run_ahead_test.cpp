@@ -19,13 +19,13 @@ Plan choosing(Plan plan) {
   };
   BufferRef options = input("sample_options", "f32[outputs, 6]"), choices = input("sample_choices", "i32[outputs, 7]"),
             listed = input("sample_listed", "i32[listed, 2]");
-  plan.states.push_back({"last_tokens", parse_type("i32[slots]"), ""});
+  plan.states.push_back({"last_tokens", parse_type("i32[seats]"), ""});
   BufferRef last{BufferKind::kState, static_cast<int64_t>(plan.states.size()) - 1, 0, plan.states.back().type};
   plan.outputs.push_back({"chosen", parse_type("i32[outputs]")});
   BufferRef chosen{BufferKind::kOutput, 1, 0, plan.outputs[1].type};
   for (Program& program : plan.programs) {
     program.dims.push_back({"listed", 0, 0, 1 << 20});
-    program.dims.push_back({"slots", 1, 1, TinyModel::kMaxSequences});
+    program.dims.push_back({"seats", 1, 1, TinyModel::kMaxSequences});
     auto room = [&](int64_t bytes) {
       uint64_t offset = program.arena_bytes;
       program.arena_bytes += static_cast<uint64_t>(bytes + 63) / 64 * 64;

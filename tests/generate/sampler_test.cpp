@@ -216,10 +216,10 @@ struct Row {
   std::map<int32_t, int32_t> listed;
 };
 
-Row described(const Sampler& sampler, bool pending, int32_t slot = 3) {
+Row described(const Sampler& sampler, bool pending, int32_t seat = 3) {
   StepBatch::Sampling rows;
   rows.listed = {1, 1};  // of another row
-  sampler.describe(slot, pending, rows);
+  sampler.describe(seat, pending, rows);
   Row row{rows.options, rows.choices, {}};
   EXPECT_EQ(row.choices[sample::kListedBegin], 1);
   for (size_t i = 2; i < rows.listed.size(); i += 2)
@@ -233,7 +233,7 @@ TEST(Sampler, DescribesARowForTheDevice) {
   Sampler sampler(params, std::vector<int32_t>{4, 4, 5}, {});
   Row row = described(sampler, false);
   EXPECT_EQ(row.options, (std::vector<float>{0.5f, 0.75f, 0.25f, 1, 0, 0}));
-  EXPECT_EQ(row.choices[sample::kSlot], 3);
+  EXPECT_EQ(row.choices[sample::kSeat], 3);
   EXPECT_EQ(row.choices[sample::kTopK], INT32_MAX);
   EXPECT_TRUE(row.listed.empty());
   EXPECT_EQ(row.choices[sample::kPending], 0);

@@ -373,7 +373,7 @@ TEST(Scheduler, PlansWithPromisedTokens) {
   StepBatch batch;
   ASSERT_TRUE(scheduler.next(batch));
   ASSERT_EQ(batch.requests, (std::vector<uint64_t>{1, 2}));
-  int32_t first = scheduler.slot(1), second = scheduler.slot(2);
+  int32_t first = scheduler.seat(1), second = scheduler.seat(2);
   EXPECT_EQ(std::set<int32_t>({first, second}), (std::set<int32_t>{0, 1}));
   scheduler.promise(1);
   scheduler.promise(2);
@@ -388,7 +388,7 @@ TEST(Scheduler, PlansWithPromisedTokens) {
   ASSERT_TRUE(scheduler.next(batch));
   EXPECT_EQ(batch.requests, (std::vector<uint64_t>{1, 3}));
   EXPECT_EQ(batch.ids, (std::vector<int32_t>{-(first + 1), 30, 5}));
-  EXPECT_EQ(scheduler.slot(3), second) << "slots are used again";
+  EXPECT_EQ(scheduler.seat(3), second) << "seats are used again";
   scheduler.keep_promise(1, 102);
   // Known by now.
   scheduler.append(1, 103);

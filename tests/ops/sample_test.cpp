@@ -12,7 +12,7 @@ namespace {
 struct Wish {
   std::vector<double> logits = {0, 1, 3, 3, 2};
   double temperature = 0, top_p = 1, min_p = 0, repetition = 1, presence = 0, frequency = 0;
-  double slot = 0, top_k = 0, random = 0;
+  double seat = 0, top_k = 0, random = 0;
   std::vector<double> listed = {};  // pairs
   bool pending = false;
   double last = 0;
@@ -23,7 +23,7 @@ HostTensors inputs_of(const Wish& w) {
   double pairs = static_cast<double>(w.listed.size() / 2);
   return {tensor(format("f32[1, {}]", w.logits.size()), w.logits),
           tensor("f32[1, 6]", {w.temperature, w.top_p, w.min_p, w.repetition, w.presence, w.frequency}),
-          tensor("i32[1, 7]", {w.slot, w.top_k, high, low, 0, pairs, static_cast<double>(w.pending)}),
+          tensor("i32[1, 7]", {w.seat, w.top_k, high, low, 0, pairs, static_cast<double>(w.pending)}),
           tensor(format("i32[{}, 2]", w.listed.size() / 2), w.listed), tensor("i32[2]", {w.last, 77})};
 }
 
@@ -52,14 +52,14 @@ TEST(Sample, GreedyTakesTheSmallestOfTheLargest) {
 }
 
 TEST(Sample, WritesWhatItChoseToTheSlot) {
-  for (double slot : {0, 1}) {
-    HostTensors results = call(Sample{}, inputs_of({.slot = slot, .last = 4}));
-    expect_values(results[1], slot == 0 ? std::vector<double>{2, 77} : std::vector<double>{4, 2});
+  for (double seat : {0, 1}) {
+    HostTensors results = call(Sample{}, inputs_of({.seat = seat, .last = 4}));
+    expect_values(results[1], seat == 0 ? std::vector<double>{2, 77} : std::vector<double>{4, 2});
   }
-  HostTensors none = call(Sample{}, inputs_of({.slot = -1, .last = 4}));
+  HostTensors none = call(Sample{}, inputs_of({.seat = -1, .last = 4}));
   expect_values(none[0], {-1});
   expect_values(none[1], {4, 77});
-  EXPECT_THROW(AnyOp(Sample{}).evaluate(inputs_of({.slot = 2})), Error);
+  EXPECT_THROW(AnyOp(Sample{}).evaluate(inputs_of({.seat = 2})), Error);
 }
 
 TEST(Sample, DrawsInTheOrderOfIds) {
@@ -116,10 +116,10 @@ TEST(Sample, CountsTheTokenThatNobodyListedYet) {
 }
 
 TEST(Sample, TypesSymbolicSizes) {
-  EXPECT_EQ(inferred(Sample{}, "f32[outputs, 50] f32[outputs, 6] i32[outputs, 7] i32[listed, 2] i32[slots]"),
-            "i32[outputs] i32[slots]");
+  EXPECT_EQ(inferred(Sample{}, "f32[outputs, 50] f32[outputs, 6] i32[outputs, 7] i32[listed, 2] i32[seats]"),
+            "i32[outputs] i32[seats]");
   EXPECT_EQ(AnyOp(Sample{}).aliased_input(1), 4);
-  EXPECT_EQ(inferred(NextIds{}, "i32[tokens] i32[slots]"), "i32[tokens]");
+  EXPECT_EQ(inferred(NextIds{}, "i32[tokens] i32[seats]"), "i32[tokens]");
 }
 
 TEST(Sample, RefusesWhatDoesNotFit) {

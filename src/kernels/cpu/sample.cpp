@@ -121,14 +121,14 @@ void run(const Sample&, const VectorFunctions&, const Launch& launch) {
   for_each_row_range(launch, rows, vocab * 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int32_t* choices = launch.arguments[2].as<int32_t>() + i * sample::kChoices;
-      const int32_t slot = choices[sample::kSlot];
+      const int32_t seat = choices[sample::kSeat];
       ids[i] = -1;
-      if (slot < 0) continue;
+      if (seat < 0) continue;
       float* copy = copies + i * vocab;
       std::memcpy(copy, logits.as<float>() + i * vocab, static_cast<size_t>(vocab) * sizeof(float));
       Row row(launch.arguments[1].as<float>() + i * sample::kOptions, choices, copy, vocab);
-      row.apply_penalties(listed, choices[sample::kPending] ? last[slot] : -1);
-      last[slot] = ids[i] = row.choose();
+      row.apply_penalties(listed, choices[sample::kPending] ? last[seat] : -1);
+      last[seat] = ids[i] = row.choose();
     }
   });
 }

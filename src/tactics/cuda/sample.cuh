@@ -208,7 +208,7 @@ __device__ __forceinline__ int lane_of(uint64 share, uint64& target) {
 
 struct Wish {
   float temperature, top_p, min_p, repetition, presence, frequency;
-  int slot, top_k;
+  int seat, top_k;
   uint64 random;  // of [0, 1), in units of 2^-64
   int listed_begin, listed_end;
   bool pending;
@@ -220,7 +220,7 @@ struct Wish {
         repetition(option[3]),
         presence(option[4]),
         frequency(option[5]),
-        slot(choice[0]),
+        seat(choice[0]),
         top_k(choice[1]),
         random(uint64(choice[2]) << 33 | uint64(choice[3]) << 11),
         listed_begin(choice[4]),
@@ -460,7 +460,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
   wait_for_previous();
   for (int row = group; row < rows; row += groups) {
     const Wish wish(options + int64(row) * kOptions, choices + int64(row) * kChoices);
-    if (wish.slot < 0) {
+    if (wish.seat < 0) {
       if (rank == 0 && threadIdx.x == 0) ids[row] = -1;
       continue;
     }
@@ -468,7 +468,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
     logits.first = block_first + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
     logits.load(all_logits + int64(row) * VOCAB);
     // Every thread has read it before the first exchange, after which it changes.
-    const int pending = wish.pending ? last[wish.slot] : -1;
+    const int pending = wish.pending ? last[wish.seat] : -1;
     penalize(logits, wish, listed, pending, block_first, counts);
 
     uint64 ends[2];
@@ -483,7 +483,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
       logits.max = logit_of(best), logits.temperature = wish.temperature;
       id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
     }
-    if (id >= 0) ids[row] = id, last[wish.slot] = id;
+    if (id >= 0) ids[row] = id, last[wish.seat] = id;
     __syncthreads();
   }
 }
