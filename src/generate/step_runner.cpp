@@ -89,7 +89,7 @@ StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRun
   values_.assign(engine_->symbols().size(), -1);
   find_inputs();
   find_limits(options);
-  uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory();
+  uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory(options);
   seats_ = largest(engine_->programs("main"), "seats", 1);
   pool_ = std::make_unique<StatePool>(engine_->plan(),
                                       StatePoolOptions{budget, {}, engine_->device(), wanted_pages(), seats_});
@@ -159,7 +159,7 @@ std::vector<int64_t> StepRunner::wanted_pages() const {
   return pages;
 }
 
-uint64_t StepRunner::default_kv_cache_memory() const {
+uint64_t StepRunner::default_kv_cache_memory(const StepRunnerOptions& options) const {
   const Plan& plan = engine_->plan();
   std::vector<int64_t> pages = wanted_pages();
   double wanted = 0;
@@ -172,6 +172,11 @@ uint64_t StepRunner::default_kv_cache_memory() const {
       wanted += static_cast<double>(pages[g]) * static_cast<double>(page.bytes());
       least += static_cast<uint64_t>(page.bytes());
     }
+  if (options.kv_cache_fraction > 0) {
+    double free = engine_->device() ? static_cast<double>(engine_->device()->free_bytes())
+                                    : static_cast<double>(available_memory_bytes());
+    return std::max(least, static_cast<uint64_t>(free * options.kv_cache_fraction));
+  }
   double may_take = engine_->device() ? static_cast<double>(engine_->device()->free_bytes()) * kPartOfGpu
                                       : static_cast<double>(available_memory_bytes()) / 2;
   return std::max(least, static_cast<uint64_t>(std::min(wanted, may_take)));

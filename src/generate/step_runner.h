@@ -14,6 +14,8 @@ namespace ingot {
 struct StepRunnerOptions {
   int threads = 0;               // 0: what the engine was tuned for, else all usable CPUs
   uint64_t kv_cache_memory = 0;  // bytes; 0: what max_batch_size full sequences need, at most half of the free memory
+                                 // of a machine or 90 % of a GPU's
+  double kv_cache_fraction = 0;  // with kv_cache_memory 0: this part of the free memory; 0: see there
   // At most what the engine was built for; 0: that.
   int64_t max_batch_size = 0, max_num_tokens = 0, max_seq_len = 0;
 };
@@ -52,7 +54,7 @@ class StepRunner {
   void find_inputs();
   void find_limits(const StepRunnerOptions& options);
   std::vector<int64_t> wanted_pages() const;
-  uint64_t default_kv_cache_memory() const;
+  uint64_t default_kv_cache_memory(const StepRunnerOptions& options) const;
   void set(std::string_view symbol, int64_t value);
   void bind(StepBatch& batch);
 

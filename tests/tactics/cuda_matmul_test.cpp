@@ -59,7 +59,7 @@ std::vector<CompiledTactic> tactics_for(const std::string& text, const Target& t
 
 TEST(CudaMatmul, FewRowsStreamWeightsWhereTheCopyEngineIs) {
   EXPECT_EQ(offering("matmul bf16[1, 4096] bf16[6144, 4096]", "sm_90a"),
-            (Names{"cuda.gemv", "cuda.gemv_direct", "cuda.matmul_mma", "cuda.matmul"}));
+            (Names{"cuda.gemv", "cuda.gemv_direct", "cuda.skinny", "cuda.matmul_mma", "cuda.matmul"}));
   EXPECT_EQ(offering("matmul bf16[1, 4096] bf16[6144, 4096]", "sm_80"),
             (Names{"cuda.gemv_direct", "cuda.matmul_mma", "cuda.matmul"}));
   EXPECT_EQ(offering("matmul bf16[16, 4096] bf16[6144, 4096]", "sm_100a"),
@@ -80,7 +80,7 @@ TEST(CudaMatmul, RefusalsHaveReasons) {
             "rows of w are no multiple of 16 bytes");
   EXPECT_EQ(refusal("matmul bf16[1, 128] bf16[75, 128]", "sm_89", "cuda.gemv"), "needs compute capability 9.0");
   EXPECT_EQ(refusal("matmul f32[1, 128] f16[75, 128]", "sm_90a", "cuda.gemv"), "x has a wider range than f16 weights");
-  EXPECT_EQ(refusal("matmul bf16[9, 48] bf16[75, 48]", "sm_90a", "cuda.skinny"), "k is 48, not a multiple of 32");
+  EXPECT_EQ(refusal("matmul bf16[9, 48] bf16[75, 48]", "sm_90a", "cuda.skinny"), "k is 48, not a multiple of 64");
   EXPECT_EQ(refusal("matmul f32[9, 64] f32[75, 64]", "sm_90a", "cuda.matmul_mma"), "needs 16-bit weights");
   EXPECT_EQ(refusal("rms_norm f32[9, 64] f32[64]", "sm_90a", "cuda.matmul"), "");
   Target cpu;
@@ -94,7 +94,7 @@ TEST(CudaMatmul, RefusalsHaveReasons) {
 // The largest and smallest layers of known models, and shapes that a tuner cuts down.
 TEST(CudaMatmul, EveryLaunchFitsTheArchitecture) {
   for (const char* arch : {"sm_80", "sm_86", "sm_90a", "sm_100a", "sm_120a"})
-    for (int rows : {1, 2, 3, 8, 17, 64, 300})
+    for (int rows : {1, 2, 3, 8, 17, 32, 300})
       for (const char* w : {"[128, 64]", "[4096, 14336]", "[16384, 53248]", "[128256, 4096]", "[192, 28672]"})
         for (const char* dtype : {"bf16", "f32"}) {
           std::string k = std::string(w).substr(std::string(w).find(',') + 2);

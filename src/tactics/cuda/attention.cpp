@@ -284,7 +284,7 @@ class ProductSource final : public TacticSource {
     for (AttentionTiling tiling : split_tilings(pairs, target)) {
       const int64_t blocks = std::clamp<int64_t>(ceil_div(pairs * tiling.splits, multiprocessors_of(target)), 1, 4);
       const int64_t own_bytes = decode_shared_bytes(form);
-      for (int64_t warps : {8, 4, 2, 1}) {
+      for (int64_t warps : {4, 2, 1}) {
         tiling.warps = warps;
         tiling.stages = std::min<int64_t>(6, (limit / blocks - own_bytes) / (warps * tile_bytes));
         if (tiling.stages < (warps == 1 ? 2 : 3)) continue;
@@ -328,7 +328,8 @@ class GeneralSource final : public TacticSource {
     if (std::string reason = unless_attention(problem, target); !reason.empty()) return Unsupported{reason};
     const Form form = form_of(problem);
     const int64_t pairs = problem.inputs[4].shape[0].constant() * form.kv_heads * decode_of(form, {}).parts;
-    AttentionTiling tiling = split_tilings(pairs, target)[0];
+    // Its loads run ahead of nothing: a multiprocessor needs two blocks.
+    AttentionTiling tiling = split_tilings(ceil_div(pairs, 2), target)[0];
     const int64_t limit = shared_bytes_limit(target) - decode_shared_bytes(form);
     while (tiling.warps > 0 && decode_of(form, tiling).shared_bytes > limit) tiling.warps /= 2;
     while (tiling.chunk_warps > 0 && chunk_of(form, tiling).shared_bytes > limit) tiling.chunk_warps /= 2;

@@ -5,8 +5,7 @@
 #pragma once
 
 #include "attention_step.cuh"
-#include "device/async_copy.cuh"
-#include "device/mma.cuh"
+#include "device/mma_sync.cuh"
 
 namespace attention {
 
@@ -54,7 +53,7 @@ struct PieceCopier {
         source = state + vector_begin(row_page, kv_head, (slot + row) % PAGE, SIZE) + chunk * 8;
       }
       bool wanted = WHOLE || unsigned(slot + row - first_slot) < unsigned(end_slot - first_slot);
-      copy_16(target + row * row_bytes(SIZE) + chunk * 16, source, wanted ? 16 : 0);
+      copy_async(target + row * row_bytes(SIZE) + chunk * 16, source, wanted);
     }
   }
 };

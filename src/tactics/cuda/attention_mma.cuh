@@ -88,8 +88,8 @@ struct WarpRows {
       for (int j = 0; j < kTile / 16; ++j) {
         uint32 b[4];
         load_matrices(b, k_row + j * 16 * kKStride + i * 32);
-        mma(KT{}, scores[2 * j], q[kQInRegisters ? i : 0], b[0], b[1]);
-        mma(KT{}, scores[2 * j + 1], q[kQInRegisters ? i : 0], b[2], b[3]);
+        multiply_add(KT{}, scores[2 * j], q[kQInRegisters ? i : 0], b[0], b[1]);
+        multiply_add(KT{}, scores[2 * j + 1], q[kQInRegisters ? i : 0], b[2], b[3]);
       }
     }
     make_scores(x, slot);
@@ -109,8 +109,8 @@ struct WarpRows {
       for (int i = 0; i < V_HEAD / 16; ++i) {
         uint32 b[4];
         load_transposed(b, v_row + j * 16 * kVStride + i * 32);
-        mma(KT{}, sums[2 * i], p, b[0], b[1]);
-        mma(KT{}, sums[2 * i + 1], p, b[2], b[3]);
+        multiply_add(KT{}, sums[2 * i], p, b[0], b[1]);
+        multiply_add(KT{}, sums[2 * i + 1], p, b[2], b[3]);
       }
     }
   }

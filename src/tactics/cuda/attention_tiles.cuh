@@ -49,7 +49,7 @@ struct State {
       uint32 a[4];
       load_matrices(a, k_row + i * 32);
 #pragma unroll
-      for (int c = 0; c < kColumns; ++c) mma(KT{}, scores[c][i % 2], a, q[c][i][0], q[c][i][1]);
+      for (int c = 0; c < kColumns; ++c) multiply_add(KT{}, scores[c][i % 2], a, q[c][i][0], q[c][i][1]);
     }
     bool whole = slot >= first_slot && slot + kPiece <= end_slot;
     uint32 weights[kColumns][2];
@@ -72,7 +72,7 @@ struct State {
       uint32 a[4];
       load_transposed(a, v_row + i * 32);
 #pragma unroll
-      for (int c = 0; c < kColumns; ++c) mma(KT{}, sums[c][i], a, weights[c][0], weights[c][1]);
+      for (int c = 0; c < kColumns; ++c) multiply_add(KT{}, sums[c][i], a, weights[c][0], weights[c][1]);
     }
   }
 

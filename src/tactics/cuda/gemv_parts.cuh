@@ -15,8 +15,7 @@ constexpr int kN = FEATURES, kK = DEPTH;
 constexpr int kVector = 16 / sizeof(W);  // elements of one load
 constexpr int kPieces = kK / kVector;    // loads of one row of w
 
-// --- x: pieces of 16 bytes in the dtype of w
-// --------------------------------------------------------------------------
+// --- x: pieces of 16 bytes in the dtype of w -----------------------------------------------------------------------
 
 __device__ __forceinline__ uint4 pack_piece(float, const float (&v)[4]) {
   return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]), __float_as_uint(v[3])};
@@ -54,8 +53,7 @@ __device__ __forceinline__ void stage_x(uint4* shared, const X* x, int first, in
   }
 }
 
-// --- products
-// -----------------------------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------------------------
 
 // The sums of UNIT_ROWS weight rows times ROWS rows of x. Every lane adds 16 bytes of each at a time; share() is its
 // part of a sum, and the sum is that over the warp.

@@ -104,7 +104,7 @@ class MatmulMmaSource final : public TacticSource {
  private:
   static constexpr int64_t kStageBytesPerRow = 128;
   static constexpr Tiling kTilings[] = {
-      {128, 256, 2, 4, 4}, {128, 128, 2, 2, 3}, {64, 128, 2, 2, 4},
+      {128, 256, 2, 4, 3}, {128, 128, 2, 2, 3}, {128, 128, 2, 4, 4}, {64, 128, 2, 2, 4},
       {64, 64, 2, 2, 4},   {32, 64, 2, 2, 5},   {16, 64, 1, 4, 5},
   };
 };
@@ -141,7 +141,7 @@ class MatmulSource final : public TacticSource {
  private:
   static constexpr int64_t kStageBytesPerRow = 144;
   static constexpr Tiling kTilings[] = {
-      {128, 128, 4, 2, 3}, {64, 128, 2, 2, 3}, {64, 64, 4, 2, 3}, {32, 64, 2, 2, 4}, {16, 64, 2, 2, 4},
+      {128, 128, 4, 2, 2}, {128, 64, 4, 2, 3}, {64, 64, 2, 2, 3}, {32, 64, 2, 2, 4}, {16, 64, 2, 2, 4},
   };
 };
 

@@ -29,8 +29,7 @@ constexpr int kStageBytes = (TILE_M + TILE_N) * 128;
 static_assert(STAGES * kStageBytes <= SHARED_BYTES);
 static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0);
 
-// --- loads
-// ------------------------------------------------------------------------------------------------------------
+// --- loads ---------------------------------------------------------------------------------------------------------
 
 template <class S>
 constexpr bool kCopied = kSame<S, W> && kK % 8 == 0;
@@ -77,8 +76,7 @@ __device__ __forceinline__ void load_tile(uint8* target, const S* source, int ro
   }
 }
 
-// --- products
-// -----------------------------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------------------------
 
 struct Fragments {
   uint32 a[kTilesM][4], b[kTilesN / 2][4];

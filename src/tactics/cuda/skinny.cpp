@@ -9,14 +9,14 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kMostRows = 64;
+constexpr int64_t kMostRows = 32;
 
 struct SkinnyForm {
-  int64_t rows = 8, tile = 16, warps_m = 1, warps_k = 8, depth = 512;
+  int64_t rows = 8, tile = 16, warps_m = 1, warps_k = 8, slabs = 8;
   static constexpr auto fields() {
     return std::tuple{field("rows", &SkinnyForm::rows), field("tile", &SkinnyForm::tile),
                       field("warps_m", &SkinnyForm::warps_m), field("warps_k", &SkinnyForm::warps_k),
-                      field("depth", &SkinnyForm::depth)};
+                      field("slabs", &SkinnyForm::slabs)};
   }
 };
 
@@ -25,8 +25,8 @@ struct SkinnySizes {
 };
 
 SkinnySizes sizes_of(const SkinnyForm& form, const Target& target) {
-  int64_t stage_bytes = (form.tile + form.rows) * (form.depth * 2 + 16) + 16;
-  int64_t sums = form.warps_k * form.rows * (form.tile + 4) * 4;
+  int64_t stage_bytes = (form.tile + form.rows) * form.slabs * 128 + 16;
+  int64_t sums = 1024 + form.warps_k * form.rows * (form.tile + 4) * 4;
   int64_t stages = std::min<int64_t>((shared_bytes_limit(target) - sums) / stage_bytes, 32);
   // More than half of shared memory: then no multiprocessor gets two blocks while another has none.
   return {stages, std::max(stages * stage_bytes + sums, shared_bytes_limit(target) / 2 + 2048)};
@@ -54,14 +54,16 @@ class SkinnySource final : public TacticSource {
     MatmulProblem matmul(problem);
     std::vector<SkinnyForm> forms;
     for (SkinnyForm form : kForms) {
-      form.rows = matmul.rows <= 8 ? 8 : std::min<int64_t>(round_up(matmul.rows, 16), 64);
+      form.rows = matmul.rows <= 8 ? 8 : std::min<int64_t>(round_up(matmul.rows, 16), kMostRows);
       if (sizes_of(form, target).stages >= 3) forms.push_back(form);
     }
     std::stable_sort(forms.begin(), forms.end(), [&](const SkinnyForm& a, const SkinnyForm& b) {
       return imbalance(a, matmul, target) < imbalance(b, matmul, target);
     });
     std::vector<std::string> configs;
-    for (size_t i = 0; i < std::min<size_t>(forms.size(), 5); ++i) configs.push_back(print_fields(forms[i]));
+    for (const SkinnyForm& form : forms)
+      if (configs.size() < 4 && imbalance(form, matmul, target) <= 1.25 * imbalance(forms[0], matmul, target))
+        configs.push_back(print_fields(form));
     return configs;
   }
 
@@ -76,10 +78,15 @@ class SkinnySource final : public TacticSource {
     add("TILE", form.tile);
     add("WARPS_M", form.warps_m);
     add("WARPS_K", form.warps_k);
-    add("STAGE_DEPTH", form.depth);
+    add("SLABS", form.slabs);
     add("STAGES", sizes.stages);
     add("SHARED_BYTES", sizes.shared_bytes);
-    ModuleLaunch launch = matmul_launch("skinny", matmul);
+    auto map = [&](int buffer, std::string_view rows, int64_t box_rows) {
+      return format("map {} dtype={} dims=[64, {}, {}] strides=[{}, 128] box=[64, {}, {}] swizzle=128", buffer,
+                    enum_name(matmul.w), rows, matmul.k / 64, matmul.k * 2, box_rows, form.slabs);
+    };
+    ModuleLaunch launch =
+        matmul_launch("skinny", matmul, map(0, "size(0, 0)", form.rows), map(1, format("{}", matmul.n), form.tile));
     launch.grid = {format("min(sms, {})", ceil_div(matmul.n, form.tile)), format("ceil(size(0, 0), {})", form.rows),
                    "1"};
     launch.block = {(form.warps_m * form.warps_k + 1) * 32, 1, 1};
@@ -97,15 +104,12 @@ class SkinnySource final : public TacticSource {
     MatmulProblem matmul(problem);
     if (!matmul.same_16_bit()) return "needs x and weights in bf16 or both in f16";
     if (matmul.rows > kMostRows) return format("{} rows are many: at most {}", matmul.rows, kMostRows);
-    if (matmul.k % 32 != 0) return format("k is {}, not a multiple of 32", matmul.k);
+    if (matmul.k % 64 != 0) return format("k is {}, not a multiple of 64", matmul.k);
     return "";
   }
 
   static constexpr SkinnyForm kForms[] = {
-      {8, 16, 1, 8, 512},
-      {8, 32, 2, 4, 256},
-      {8, 48, 3, 4, 256},
-      {8, 112, 7, 1, 128},
+      {8, 32, 2, 4, 4}, {8, 16, 1, 8, 8}, {8, 48, 3, 4, 2}, {8, 32, 2, 4, 2}, {8, 112, 7, 1, 1},
   };
 };
 
