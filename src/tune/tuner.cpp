@@ -170,7 +170,9 @@ class Tuning {
   void measure(ProblemTimings& one) {
     std::string key = one.problem.key();
     progress_.note(key);
-    if (!measurement_) measurement_ = std::make_unique<Measurement>(target_, options_.effort);
+    if (!measurement_)
+      measurement_ = std::make_unique<Measurement>(
+          target_, options_.effort, target_.kind == "cuda" ? make_cuda_bench() : make_cpu_bench(target_));
     Clock::time_point start = Clock::now();
     measurement_->measure(one);
     log_debug("{}: {} candidates in {:.1f} ms", key, one.candidates.size(), microseconds_since(start) / 1e3);
