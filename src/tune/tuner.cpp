@@ -33,6 +33,7 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
   ProblemTimings result;
   result.problem = problem;
   std::vector<TimedTactic> preferred;
+  std::set<std::string_view> accepting;
   for (const TacticSource* source : tactic_list()) {
     if (filter.removed(source->name())) {
       result.refusals.push_back(format("{}: removed by --tactic-sources", source->name()));
@@ -43,6 +44,12 @@ ProblemTimings enumerate_candidates(const Problem& problem, const Target& target
       if (!refused->reason.empty()) result.refusals.push_back(format("{}: {}", source->name(), refused->reason));
       continue;
     }
+    // Better ones stand before it in the list.
+    if (auto better = source->outclassed_by(target); accepting.contains(better) && !filter.added(source->name())) {
+      result.refusals.push_back(format("{}: {} is faster in every case", source->name(), better));
+      continue;
+    }
+    accepting.insert(source->name());
     for (const std::string& config : std::get<std::vector<std::string>>(offered)) {
       TimedTactic timed{{std::string(source->name()), config}, source, source->compile(problem, config, target), {}};
       (filter.added(source->name()) ? preferred : result.candidates).push_back(std::move(timed));
