@@ -13,7 +13,7 @@ constexpr double kHopeless = 2;  // times the best of a candidate's layouts: not
 // So much slower on a like problem that another shape does not make up for it.
 constexpr double kFarSlower = 1.5;
 // A screening pays when its cut is so many times smaller.
-constexpr double kMuchSmaller = 2;
+constexpr double kMuchSmaller = 3;
 // Further turns decide nothing for a candidate that is alone in its layouts and took as long twice.
 constexpr double kAsLong = 1.02;
 // What disturbs a run averages out over so many microseconds: half of the turns will do.
