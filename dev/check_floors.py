@@ -45,6 +45,11 @@ def main() -> int:
             continue
         allowed = set(FLOORS[folder].split()) | {folder, "ingot"}
         for name in INCLUDE.findall(path.read_text()):
+            if path.suffix == ".cuh":
+                # The run-time compiler reads device code alone: names are relative to tactics/cuda.
+                if not name.endswith(".cuh") or not (root / "src/tactics/cuda" / name).exists():
+                    wrong.append(f"{path.relative_to(root)}: device code may not include {name}")
+                continue
             if "/" not in name:
                 wrong.append(f"{path.relative_to(root)}: includes \"{name}\" without its folder")
             elif name.split("/")[0] not in allowed:

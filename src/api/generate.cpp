@@ -28,7 +28,11 @@ struct Stopwatch {
 TokenSessionOptions token_options(const SessionConfig& config) {
   TokenSessionOptions options;
   options.runner.threads = config.threads;
+  if (config.kv_cache_memory < 0 || !(config.kv_cache_fraction >= 0 && config.kv_cache_fraction <= 1))
+    fail(ErrorCode::kUsage, "kv_cache_memory is {} and kv_cache_fraction {}; needed are bytes, or a part from 0 to 1",
+         config.kv_cache_memory, config.kv_cache_fraction);
   options.runner.kv_cache_memory = static_cast<uint64_t>(config.kv_cache_memory);
+  options.runner.kv_cache_fraction = config.kv_cache_fraction;
   return options;
 }
 

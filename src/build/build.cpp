@@ -47,6 +47,7 @@ ModelOptions model_options(const ResolvedConfig& resolved) {
   options.page_size = resolved.config.tokens_per_block;
   // On a GPU values between ops travel through memory in the engine's dtype; CPU kernels keep them wide.
   if (resolved.target.kind == "cuda") options.activations = resolved.dtype;
+  options.choose_tokens = resolved.target.kind == "cuda";
   return options;
 }
 

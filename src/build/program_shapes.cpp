@@ -29,6 +29,11 @@ int64_t kept_positions(const CacheGroup& group, const StepLimits& limits) {
   return std::min(limits.max_seq_len, group.window + limits.max_num_tokens + group.page_size);
 }
 
+bool has_symbol(const Network& network, std::string_view symbol) {
+  return std::any_of(network.dims.begin(), network.dims.end(),
+                     [&](const DimRange& range) { return range.symbol == symbol; });
+}
+
 ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t most_measured, int64_t least,
                        int64_t tokens) {
   ProgramShape shape;
@@ -53,6 +58,9 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
     add("pages." + group.name, 1, std::min(pages, most), most);
     add("pool_pages." + group.name, 1, std::min(pages, most), int64_t{1} << 30);
   }
+  // Few rows list ids; those that do bring any number.
+  if (has_symbol(network, "listed")) add("listed", 0, 0, int64_t{1} << 30);
+  if (has_symbol(network, "slots")) add("slots", 1, sequences, limits.max_batch_size);
   return shape;
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "tensor/sample_columns.h"
 
 namespace ingot {
 
@@ -71,14 +72,19 @@ void check_sampling(const SamplingParams& p) {
     if (stop.empty()) fail(ErrorCode::kUsage, "a stop string is empty");
 }
 
+uint64_t counted_bits(uint64_t seed, uint64_t counter) {
+  return mix(mix(seed + 0x9e3779b97f4a7c15) ^ (counter * 0xd1342543de82ef95 + 0x2545f4914f6cdd1d)) >> 11;
+}
+
 double counted_random(uint64_t seed, uint64_t counter) {
-  uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15) ^ (counter * 0xd1342543de82ef95 + 0x2545f4914f6cdd1d));
-  return static_cast<double>(bits >> 11) * 0x1p-53;
+  return static_cast<double>(counted_bits(seed, counter)) * 0x1p-53;
 }
 
 Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt, std::vector<int32_t> stops)
     : params_(std::move(params)), stops_(std::move(stops)) {
   check_sampling(params_);
+  std::sort(stops_.begin(), stops_.end());
+  stops_.erase(std::unique(stops_.begin(), stops_.end()), stops_.end());
   if (params_.repetition_penalty != 1)
     for (int32_t id : prompt) seen_.try_emplace(id);
 }
@@ -101,19 +107,60 @@ void Sampler::apply_penalties(std::span<float> logits) const {
       if (id >= 0 && static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] = kImpossible;
 }
 
+bool Sampler::has_penalties() const {
+  return params_.repetition_penalty != 1 || params_.presence_penalty != 0 || params_.frequency_penalty != 0;
+}
+
+// The pairs that ops/sample.h defines, after `accepted` tokens.
+void Sampler::list_ids(int64_t accepted, std::vector<int32_t>& listed) const {
+  bool must_go_on = accepted < params_.min_tokens;
+  if (has_penalties())
+    for (const auto& [id, count] : seen_) {
+      if (must_go_on && std::binary_search(stops_.begin(), stops_.end(), id)) continue;
+      listed.insert(listed.end(), {id, static_cast<int32_t>(count.answer)});
+    }
+  if (must_go_on)
+    for (int32_t id : stops_) listed.insert(listed.end(), {id, -1});
+}
+
+void Sampler::describe(int32_t slot, bool pending, StepBatch::Sampling& rows) const {
+  const SamplingParams& p = params_;
+  rows.options.insert(rows.options.end(),
+                      {p.temperature, p.top_p, p.min_p, p.repetition_penalty, p.presence_penalty, p.frequency_penalty});
+  int64_t accepted = accepted_ + pending;
+  uint64_t random = counted_bits(p.seed, static_cast<uint64_t>(accepted));
+  auto begin = static_cast<int32_t>(rows.listed.size() / 2);
+  list_ids(accepted, rows.listed);
+  auto end = static_cast<int32_t>(rows.listed.size() / 2);
+  auto top_k = static_cast<int32_t>(std::min<int64_t>(p.top_k, INT32_MAX));
+  auto high = static_cast<int32_t>(random >> sample::kLowBits);
+  auto low = static_cast<int32_t>(random & ((uint64_t{1} << sample::kLowBits) - 1));
+  rows.choices.insert(rows.choices.end(), {slot, top_k, high, low, begin, end, pending && has_penalties()});
+}
+
+SampledToken Sampler::tell(int32_t id, std::span<const float> logits) {
+  SampledToken token{id};
+  if (params_.logprobs >= 0)
+    token.logprob = static_cast<float>(logits[static_cast<size_t>(id)] - list_likeliest(logits, token));
+  return token;
+}
+
+// Fills in the likeliest; the result is what makes log-probabilities of logits.
+double Sampler::list_likeliest(std::span<const float> logits, SampledToken& token) {
+  double normalizer = log_sum(logits);
+  auto count = static_cast<size_t>(std::min<int64_t>(params_.logprobs, static_cast<int64_t>(logits.size())));
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count), candidates_.end(),
+                    likelier);
+  for (size_t i = 0; i < count; ++i)
+    token.likeliest.emplace_back(candidates_[i].id, static_cast<float>(candidates_[i].logit - normalizer));
+  return normalizer;
+}
+
 SampledToken Sampler::sample(std::span<float> logits) {
   SampledToken token;
-  double normalizer = 0;
-  if (params_.logprobs >= 0) {
-    normalizer = log_sum(logits);
-    auto count = static_cast<size_t>(std::min<int64_t>(params_.logprobs, static_cast<int64_t>(logits.size())));
-    candidates_.clear();
-    for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count), candidates_.end(),
-                      likelier);
-    for (size_t i = 0; i < count; ++i)
-      token.likeliest.emplace_back(candidates_[i].id, static_cast<float>(candidates_[i].logit - normalizer));
-  }
+  double normalizer = params_.logprobs >= 0 ? list_likeliest(logits, token) : 0;
   // The logits as the model gave them are needed again once the token is known; only a few of them change.
   std::vector<float> before;
   if (params_.logprobs >= 0) before.assign(logits.begin(), logits.end());

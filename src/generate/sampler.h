@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "generate/step_batch.h"
 #include "ingot/sampling.h"
 
 namespace ingot {
@@ -21,8 +22,9 @@ struct SampledToken {
 // Throws a usage Error that names the parameter which is out of its range.
 void check_sampling(const SamplingParams& params);
 
-// A number in [0, 1) that depends on its arguments alone: draws need no state, so that a request gives the same tokens
-// in any company and after any preemption.
+// 53 bits, and as a number in [0, 1), that depend on their arguments alone: draws need no state, so that a request
+// gives the same tokens in any company and after any preemption.
+uint64_t counted_bits(uint64_t seed, uint64_t counter);
 double counted_random(uint64_t seed, uint64_t counter);
 
 // One request's choices. The order is that of Hugging Face: penalties, temperature, top-k, top-p, min-p; ties go to
@@ -36,6 +38,12 @@ class Sampler {
   SampledToken sample(std::span<float> logits);
   void accept(int32_t id);
 
+  // Where the device chooses: adds the row of the next token, behind one in the same slot that is not accepted yet if
+  // it is `pending`.
+  void describe(int32_t slot, bool pending, StepBatch::Sampling& rows) const;
+  // What sample() would say of the token that was chosen; `logits` only matter when log-probabilities are wanted.
+  SampledToken tell(int32_t id, std::span<const float> logits);
+
   const SamplingParams& params() const { return params_; }
   int64_t accepted() const { return accepted_; }
 
@@ -48,6 +56,9 @@ class Sampler {
     int32_t id;
   };
 
+  bool has_penalties() const;
+  void list_ids(int64_t accepted, std::vector<int32_t>& listed) const;
+  double list_likeliest(std::span<const float> logits, SampledToken& token);
   void apply_penalties(std::span<float> logits) const;
   int32_t draw(std::span<const float> logits);
   int32_t draw_from_all(std::span<const float> logits, float max, double random) const;

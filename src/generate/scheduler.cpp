@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "base/error.h"
 
@@ -10,18 +11,6 @@ namespace ingot {
 namespace {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 }  // namespace
-
-void StepBatch::clear(size_t group_count) {
-  for (auto* list : {&ids, &positions, &query_starts, &context_lengths, &output_rows}) list->clear();
-  query_starts.push_back(0);
-  groups.resize(group_count);
-  for (Group& group : groups) {
-    for (auto* list : {&group.slots, &group.page_starts, &group.page_list, &group.context_starts}) list->clear();
-    group.page_starts.push_back(0);
-  }
-  outputs.clear();
-  requests.clear();
-}
 
 Scheduler::Scheduler(std::vector<CacheGroup> groups, StatePool& pool, ScheduleLimits limits)
     : groups_(std::move(groups)), pool_(pool), limits_(std::move(limits)) {
@@ -84,11 +73,24 @@ void Scheduler::append(uint64_t id, int32_t token) {
   sequence.request.tokens.push_back(token);
 }
 
+void Scheduler::promise(uint64_t id) {
+  Sequence& sequence = *by_id_.at(id);
+  assert(sequence.left() == 0 && sequence.slot >= 0);
+  sequence.request.tokens.push_back(-(sequence.slot + 1));
+  ++sequence.promised;
+}
+
+void Scheduler::keep_promise(uint64_t id, int32_t token) {
+  Sequence& sequence = *by_id_.at(id);
+  assert(sequence.promised > 0);
+  sequence.request.tokens[static_cast<size_t>(sequence.length() - sequence.promised--)] = token;
+}
+
 void Scheduler::remove(uint64_t id) {
   auto found = by_id_.find(id);
   if (found == by_id_.end()) return;
   Sequence* sequence = found->second;
-  release_pages(*sequence);
+  release(*sequence);
   by_id_.erase(found);
   auto is_it = [&](const SequencePtr& entry) { return entry.get() == sequence; };
   std::erase_if(running_, is_it);
@@ -99,7 +101,14 @@ std::span<const int32_t> Scheduler::pages(uint64_t id, size_t group) const {
   return by_id_.at(id)->tables[group].pages;
 }
 
-void Scheduler::release_pages(Sequence& sequence) {
+void Scheduler::take_slot(Sequence& sequence) {
+  if (free_slots_.empty()) free_slots_.push_back(slots_++);
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+}
+
+void Scheduler::release(Sequence& sequence) {
+  if (sequence.slot >= 0) free_slots_.push_back(std::exchange(sequence.slot, -1));
   for (size_t g = 0; g < groups_.size(); ++g) {
     for (int32_t page : sequence.tables[g].pages) pool_.release(g, page);
     sequence.tables[g] = {};
@@ -143,6 +152,7 @@ void Scheduler::admit(StepBatch& batch, Room& room) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_batch_size) {
     Sequence& sequence = *waiting_.front();
     if (wanted_tokens(sequence, room) == 0 || !may_admit(sequence) || !schedule(sequence, batch, room)) return;
+    take_slot(sequence);
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
@@ -279,7 +289,7 @@ void Scheduler::write_group(Sequence& sequence, size_t g, int64_t tokens, StepBa
 bool Scheduler::preempt_after(const Sequence& sequence) {
   Sequence& newest = *running_.back();
   if (&newest == &sequence || newest.planned) return false;
-  release_pages(newest);
+  release(newest);
   ++preemptions_;
   waiting_.push_front(std::move(running_.back()));
   running_.pop_back();

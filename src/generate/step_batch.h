@@ -12,6 +12,13 @@ struct StepBatch {
   struct Group {
     std::vector<int32_t> slots, page_starts, page_list, context_starts;
   };
+  // What the output rows want where the device chooses tokens (ops/sample.h): one row of options and of choices each.
+  struct Sampling {
+    std::vector<float> options;
+    std::vector<int32_t> choices, listed;
+    // Adds rows that choose nothing until there are so many, and fills the list up to a size that comes back.
+    void pad(size_t rows);
+  };
   // The logits row that an output gives: of the token at `position` of a request.
   struct Output {
     uint64_t request = 0;
@@ -21,6 +28,7 @@ struct StepBatch {
 
   std::vector<int32_t> ids, positions, query_starts, context_lengths, output_rows;
   std::vector<Group> groups;
+  Sampling sampling;
   std::vector<Output> outputs;     // one per output row
   std::vector<uint64_t> requests;  // one per sequence
 

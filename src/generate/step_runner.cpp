@@ -5,34 +5,58 @@
 
 #include "base/error.h"
 #include "generate/pad_decodes.h"
+#include "tensor/sample_columns.h"
 
 namespace ingot {
 
 namespace {
 
-using List = const std::vector<int32_t>*;
-using Pick = List (*)(const StepBatch&, size_t);
+using Bytes = std::span<const std::byte>;
+using Pick = Bytes (*)(const StepBatch&, size_t);
+
+// With its capacity, so that a list that grows a little stays bound as it is.
+template <class T>
+Bytes all_of(const std::vector<T>& list) {
+  return {reinterpret_cast<const std::byte*>(list.data()), list.capacity() * sizeof(T)};
+}
 
 struct NamedInput {
   std::string_view name;
-  Pick list;
+  Pick pick;
+  int64_t columns = 0;  // 0: a list
+  DType dtype = DType::kI32;
 };
 
 constexpr NamedInput kInputs[] = {
-    {"ids", [](const StepBatch& batch, size_t) -> List { return &batch.ids; }},
-    {"positions", [](const StepBatch& batch, size_t) -> List { return &batch.positions; }},
-    {"query_starts", [](const StepBatch& batch, size_t) -> List { return &batch.query_starts; }},
-    {"context_lengths", [](const StepBatch& batch, size_t) -> List { return &batch.context_lengths; }},
-    {"output_rows", [](const StepBatch& batch, size_t) -> List { return &batch.output_rows; }},
+    {"ids", [](const StepBatch& batch, size_t) { return all_of(batch.ids); }},
+    {"positions", [](const StepBatch& batch, size_t) { return all_of(batch.positions); }},
+    {"query_starts", [](const StepBatch& batch, size_t) { return all_of(batch.query_starts); }},
+    {"context_lengths", [](const StepBatch& batch, size_t) { return all_of(batch.context_lengths); }},
+    {"output_rows", [](const StepBatch& batch, size_t) { return all_of(batch.output_rows); }},
+    {"sample_options", [](const StepBatch& batch, size_t) { return all_of(batch.sampling.options); }, sample::kOptions,
+     DType::kF32},
+    {"sample_choices", [](const StepBatch& batch, size_t) { return all_of(batch.sampling.choices); }, sample::kChoices},
+    {"sample_listed", [](const StepBatch& batch, size_t) { return all_of(batch.sampling.listed); }, 2},
 };
 // Followed by the name of the group.
 constexpr NamedInput kGroupInputs[] = {
-    {"slots.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].slots; }},
-    {"page_starts.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_starts; }},
-    {"page_list.", [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].page_list; }},
+    {"slots.", [](const StepBatch& batch, size_t group) { return all_of(batch.groups[group].slots); }},
+    {"page_starts.", [](const StepBatch& batch, size_t group) { return all_of(batch.groups[group].page_starts); }},
+    {"page_list.", [](const StepBatch& batch, size_t group) { return all_of(batch.groups[group].page_list); }},
     {"context_starts.",
-     [](const StepBatch& batch, size_t group) -> List { return &batch.groups[group].context_starts; }},
+     [](const StepBatch& batch, size_t group) { return all_of(batch.groups[group].context_starts); }},
 };
+
+void check_input(const PlanInput& input, const NamedInput& known) {
+  const Shape& shape = input.type.shape;
+  bool fits = input.type.dtype == known.dtype && shape.size() == (known.columns ? 2 : 1) &&
+              (known.columns == 0 || shape[1] == Dim(known.columns));
+  if (fits) return;
+  if (known.columns == 0)
+    fail(ErrorCode::kIncompatible, "the input {} is {}, not a list of i32", input.name, print(input.type));
+  fail(ErrorCode::kIncompatible, "the input {} is {}, not {} with {} columns", input.name, print(input.type),
+       enum_name(known.dtype), known.columns);
+}
 
 // The largest value of `symbol` in any of the programs; `otherwise` when none has it.
 int64_t largest(const std::vector<const ResolvedProgram*>& programs, std::string_view symbol, int64_t otherwise) {
@@ -65,9 +89,10 @@ StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRun
   values_.assign(engine_->symbols().size(), -1);
   find_inputs();
   find_limits(options);
-  uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory();
-  pool_ = std::make_unique<StatePool>(
-      engine_->plan(), StatePoolOptions{budget, {}, engine_->device(), wanted_pages()});
+  uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory(options);
+  slots_ = largest(engine_->programs("main"), "slots", 1);
+  pool_ = std::make_unique<StatePool>(engine_->plan(),
+                                      StatePoolOptions{budget, {}, engine_->device(), wanted_pages(), slots_});
   const Plan& plan = engine_->plan();
   for (size_t i = 0; i < plan.states.size(); ++i) context_->bind_state(plan.states[i].name, pool_->state(i));
   for (size_t g = 0; g < plan.groups.size(); ++g) {
@@ -78,26 +103,30 @@ StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRun
 
 void StepRunner::find_inputs() {
   const Plan& plan = engine_->plan();
-  auto find = [&](const std::string& name) -> BoundInput {
-    for (const NamedInput& input : kInputs)
-      if (input.name == name) return {name, input.list, 0};
-    for (const NamedInput& input : kGroupInputs)
+  auto find = [&](const PlanInput& input) -> BoundInput {
+    for (const NamedInput& known : kInputs)
+      if (known.name == input.name) return check_input(input, known), BoundInput{input.name, known.pick, 0};
+    for (const NamedInput& known : kGroupInputs)
       for (size_t g = 0; g < plan.groups.size(); ++g)
-        if (std::string(input.name) + plan.groups[g].name == name) return {name, input.list, g};
-    fail(ErrorCode::kIncompatible, "the engine needs the input {}, which no language model has", name);
+        if (std::string(known.name) + plan.groups[g].name == input.name)
+          return check_input(input, known), BoundInput{input.name, known.pick, g};
+    fail(ErrorCode::kIncompatible, "the engine needs the input {}, which no language model has", input.name);
   };
-  for (const PlanInput& input : plan.inputs) {
-    if (input.type.dtype != DType::kI32 || input.type.shape.size() != 1)
-      fail(ErrorCode::kIncompatible, "the input {} is {}, not a list of i32", input.name, print(input.type));
-    inputs_.push_back(find(input.name));
-  }
-  for (const PlanOutput& output : plan.outputs) {
-    if (output.name != "logits") continue;
+  for (const PlanInput& input : plan.inputs) inputs_.push_back(find(input));
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    const PlanOutput& output = plan.outputs[i];
     const Shape& shape = output.type.shape;
-    if (output.type.dtype != DType::kF32 || shape.size() != 2 || shape[0] != Dim("outputs") ||
-        !shape[1].is_constant() || shape[1].constant() < 1)
-      fail(ErrorCode::kIncompatible, "the output logits is {}, not f32[outputs, vocabulary]", print(output.type));
-    vocab_size_ = shape[1].constant();
+    if (output.name == "logits") {
+      if (output.type.dtype != DType::kF32 || shape.size() != 2 || shape[0] != Dim("outputs") ||
+          !shape[1].is_constant() || shape[1].constant() < 1)
+        fail(ErrorCode::kIncompatible, "the output logits is {}, not f32[outputs, vocabulary]", print(output.type));
+      vocab_size_ = shape[1].constant();
+      logits_ = i;
+    } else if (output.name == "chosen") {
+      if (output.type != TensorType{DType::kI32, {"outputs"}, ""})
+        fail(ErrorCode::kIncompatible, "the output chosen is {}, not i32[outputs]", print(output.type));
+      chosen_ = static_cast<int64_t>(i);
+    }
   }
   if (vocab_size_ == 0) fail(ErrorCode::kIncompatible, "the engine has no output logits: it is not a language model");
 }
@@ -130,7 +159,7 @@ std::vector<int64_t> StepRunner::wanted_pages() const {
   return pages;
 }
 
-uint64_t StepRunner::default_kv_cache_memory() const {
+uint64_t StepRunner::default_kv_cache_memory(const StepRunnerOptions& options) const {
   const Plan& plan = engine_->plan();
   std::vector<int64_t> pages = wanted_pages();
   double wanted = 0;
@@ -143,6 +172,11 @@ uint64_t StepRunner::default_kv_cache_memory() const {
       wanted += static_cast<double>(pages[g]) * static_cast<double>(page.bytes());
       least += static_cast<uint64_t>(page.bytes());
     }
+  if (options.kv_cache_fraction > 0) {
+    double free = engine_->device() ? static_cast<double>(engine_->device()->free_bytes())
+                                    : static_cast<double>(available_memory_bytes());
+    return std::max(least, static_cast<uint64_t>(free * options.kv_cache_fraction));
+  }
   double may_take = engine_->device() ? static_cast<double>(engine_->device()->free_bytes()) * kPartOfGpu
                                       : static_cast<double>(available_memory_bytes()) / 2;
   return std::max(least, static_cast<uint64_t>(std::min(wanted, may_take)));
@@ -153,26 +187,36 @@ void StepRunner::set(std::string_view symbol, int64_t value) {
   if (index >= 0) values_[static_cast<size_t>(index)] = value;
 }
 
-std::span<float> StepRunner::run(StepBatch& batch) {
-  auto rows = static_cast<int64_t>(batch.outputs.size());
-  if (rows == 0 && !may_skip_outputs_) batch.output_rows.assign(1, 0);
+void StepRunner::bind(StepBatch& batch) {
+  if (batch.outputs.empty() && !may_skip_outputs_) batch.output_rows.assign(1, 0);
   if (engine_->device()) pad_decodes(batch, padded_limits_);
+  if (chooses_tokens()) batch.sampling.pad(batch.output_rows.size());
   set("tokens", batch.tokens());
   set("sequences", batch.sequences());
   set("outputs", static_cast<int64_t>(batch.output_rows.size()));
+  set("listed", static_cast<int64_t>(batch.sampling.listed.size() / 2));
+  set("slots", slots_);
   for (size_t g = 0; g < batch.groups.size(); ++g) {
     set(page_symbols_[g], static_cast<int64_t>(batch.groups[g].page_list.size()));
     set(pool_symbols_[g], pool_->capacity(g));
   }
-  for (const BoundInput& input : inputs_) {
-    // With its capacity, so that a list that grows a little stays bound as it is.
-    const std::vector<int32_t>& list = *input.list(batch, input.group);
-    context_->bind_input(input.name,
-                         {reinterpret_cast<const std::byte*>(list.data()), list.capacity() * sizeof(int32_t)});
-  }
+  for (const BoundInput& input : inputs_) context_->bind_input(input.name, input.pick(batch, input.group));
+}
+
+std::span<float> StepRunner::run(StepBatch& batch) {
+  bind(batch);
   context_->enqueue(values_);
-  if (rows == 0) return {};
-  return {static_cast<float*>(context_->output("logits")), static_cast<size_t>(rows * vocab_size_)};
+  if (batch.outputs.empty()) return {};
+  return {static_cast<float*>(context_->output("logits")), batch.outputs.size() * static_cast<size_t>(vocab_size_)};
+}
+
+void StepRunner::start(StepBatch& batch, std::span<const size_t> logit_rows, Readback& results) {
+  bind(batch);
+  context_->start(values_);
+  parts_.assign(1, {static_cast<size_t>(chosen_), 0, batch.outputs.size() * sizeof(int32_t)});
+  uint64_t row_bytes = static_cast<uint64_t>(vocab_size_) * sizeof(float);
+  for (size_t row : logit_rows) parts_.push_back({logits_, row * row_bytes, row_bytes});
+  context_->read_back(parts_, results);
 }
 
 }  // namespace ingot

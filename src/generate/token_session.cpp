@@ -1,6 +1,7 @@
 #include "generate/token_session.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 
@@ -35,12 +36,18 @@ std::vector<int32_t> read_eos_ids(const LoadedEngine& engine) {
 
 TokenSession::TokenSession(std::shared_ptr<const LoadedEngine> engine, const TokenSessionOptions& options)
     : runner_(engine, options.runner), scheduler_(runner_.groups(), runner_.pool(), runner_.limits()) {
+  run_ahead_ = options.run_ahead;
   eos_ids_ = options.eos_ids ? *options.eos_ids : read_eos_ids(*engine);
   const Json* build = engine->config().find("build_config");
   max_input_len_ = build ? build->get("max_input_len", 0) : 0;
 }
 
-TokenSession::~TokenSession() = default;
+TokenSession::~TokenSession() {
+  try {
+    for (const Flight& flight : flights_) flight.results.wait();
+  } catch (const std::exception&) {  // nobody is left to tell
+  }
+}
 
 void TokenSession::check(const TokenRequest& request) const {
   check_sampling(request.params);
@@ -56,7 +63,7 @@ uint64_t TokenSession::submit(TokenRequest request) {
   check(request);
   std::vector<int32_t> stops = request.params.stop_ids;
   if (!request.params.ignore_eos) stops.insert(stops.end(), eos_ids_.begin(), eos_ids_.end());
-  auto running = std::make_unique<Running>(Running{Sampler(request.params, request.ids, stops), stops});
+  auto running = std::make_unique<Running>(Running{Sampler(request.params, request.ids, stops), stops, 0});
   uint64_t id = next_id_++;
   scheduler_.add({.id = id, .tokens = std::move(request.ids), .max_new_tokens = request.params.max_tokens});
   requests_.emplace(id, std::move(running));
@@ -83,6 +90,14 @@ std::string TokenSession::finish_reason(const Running& running, int32_t id) cons
 }
 
 std::vector<TokenEvent> TokenSession::step() {
+  if (!runner_.chooses_tokens()) return step_on_host();
+  while (!flights_.empty() && !is_awaited(flights_.front())) land_flight();
+  if (flights_.empty() && !start_flight()) return {};
+  if (run_ahead_ && flights_.size() < 2) start_flight();
+  return land_flight();
+}
+
+std::vector<TokenEvent> TokenSession::step_on_host() {
   if (!scheduler_.next(batch_)) return {};
   std::span<float> logits = runner_.run(batch_);
   auto vocab = static_cast<size_t>(runner_.vocab_size());
@@ -94,16 +109,73 @@ std::vector<TokenEvent> TokenSession::step() {
   std::vector<TokenEvent> events;
   for (size_t i = 0; i < sampled_.size(); ++i) {
     uint64_t id = batch_.outputs[i].request;
-    Running& running = *requests_.at(id);
-    running.sampler.accept(sampled_[i].id);
-    std::string reason = finish_reason(running, sampled_[i].id);
-    TokenEvent event{id, std::move(sampled_[i]), std::move(reason)};
-    if (event.finish_reason.empty())
-      scheduler_.append(id, event.token.id);
+    events.push_back(accept(id, *requests_.at(id), std::move(sampled_[i])));
+    if (events.back().finish_reason.empty())
+      scheduler_.append(id, events.back().token.id);
     else
       cancel(id);
-    events.push_back(std::move(event));
   }
+  return events;
+}
+
+TokenEvent TokenSession::accept(uint64_t id, Running& running, SampledToken token) {
+  running.sampler.accept(token.id);
+  std::string reason = finish_reason(running, token.id);
+  return {id, std::move(token), std::move(reason)};
+}
+
+// Plans the next step, with tokens under way as its inputs, and starts it.
+bool TokenSession::start_flight() {
+  if (!scheduler_.next(batch_)) return false;
+  Flight flight = landed_.empty() ? Flight{{}, {}, runner_.make_readback()} : std::move(landed_.back());
+  if (!landed_.empty()) landed_.pop_back();
+  flight.outputs = batch_.outputs;
+  flight.logit_rows.clear();
+  for (size_t i = 0; i < flight.outputs.size(); ++i) {
+    uint64_t id = flight.outputs[i].request;
+    Running& running = *requests_.at(id);
+    running.sampler.describe(scheduler_.slot(id), running.under_way > 0, batch_.sampling);
+    if (running.sampler.params().logprobs >= 0) flight.logit_rows.push_back(i);
+    ++running.under_way;
+    if (running.sampler.accepted() + running.under_way < running.sampler.params().max_tokens) scheduler_.promise(id);
+  }
+  runner_.start(batch_, flight.logit_rows, flight.results);
+  flights_.push_back(std::move(flight));
+  return true;
+}
+
+bool TokenSession::is_awaited(const Flight& flight) const {
+  return flight.outputs.empty() || std::ranges::any_of(flight.outputs, [&](const StepBatch::Output& output) {
+           return requests_.contains(output.request);
+         });
+}
+
+// Waits for the oldest flight and tells what it brought.
+std::vector<TokenEvent> TokenSession::land_flight() {
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  flight.results.wait();
+  std::span<const std::byte> ids = flight.results.part(0);
+  std::vector<TokenEvent> events;
+  for (size_t i = 0, logits = 0; i < flight.outputs.size(); ++i) {
+    uint64_t id = flight.outputs[i].request;
+    bool has_logits = logits < flight.logit_rows.size() && flight.logit_rows[logits] == i;
+    std::span<const std::byte> row = has_logits ? flight.results.part(++logits) : std::span<const std::byte>();
+    auto found = requests_.find(id);
+    if (found == requests_.end()) continue;  // it ended while this token was under way
+    Running& running = *found->second;
+    int32_t token = 0;
+    std::memcpy(&token, ids.data() + i * sizeof(token), sizeof(token));
+    --running.under_way;
+    events.push_back(
+        accept(id, running,
+               running.sampler.tell(token, {reinterpret_cast<const float*>(row.data()), row.size() / sizeof(float)})));
+    if (events.back().finish_reason.empty())
+      scheduler_.keep_promise(id, token);
+    else
+      cancel(id);
+  }
+  landed_.push_back(std::move(flight));
   return events;
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -50,7 +51,7 @@ class Bench {
   Bench(std::shared_ptr<const LoadedEngine> engine, const BenchOptions& options)
       : engine_(std::move(engine)),
         options_(options),
-        meter_(gpu_meter(engine_->plan(), options)),
+        meter_(gpu_meter(*engine_, options)),
         session_(engine_, session_options(options)) {
     ThreadPool& threads = session_.runner().context().threads();
     threads_ = threads.size();
@@ -103,9 +104,9 @@ class Bench {
 
  private:
   // Before the session, which may take all the memory that is left. nullptr for an engine that runs on the CPU.
-  static std::unique_ptr<CeilingMeter> gpu_meter(const Plan& plan, const BenchOptions& options) {
-    if (!plan.programs[0].target.starts_with("cuda")) return nullptr;
-    return std::make_unique<CudaCeilingMeter>(cuda::Device::open(), kGpuReadBytes, std::min(3, options.repetitions));
+  static std::unique_ptr<CeilingMeter> gpu_meter(const LoadedEngine& engine, const BenchOptions& options) {
+    if (!engine.device()) return nullptr;
+    return std::make_unique<CudaCeilingMeter>(engine.device(), kGpuReadBytes, std::min(3, options.repetitions));
   }
 
   static TokenSessionOptions session_options(const BenchOptions& options) {
@@ -115,14 +116,16 @@ class Bench {
     return session;
   }
 
-  // Prompts are prefilled together, then decoded step by step.
+  // Prompts are prefilled together, then decoded step by step. The sequences whose prompts fit into the first steps
+  // already decode while the others' prompts run.
   template <class F, class G>
   void run_once(const Workload& work, int64_t answer, F&& prefilled, G&& decoded) {
     std::vector<uint64_t> ids;
-    for (int64_t b = 0; b < work.batch; ++b) ids.push_back(session_.submit(request(work, answer + 1)));
-    int64_t waiting = work.batch;
+    for (int64_t b = 0; b < work.batch; ++b) ids.push_back(session_.submit(request(work, answer)));
+    std::set<uint64_t> waiting(ids.begin(), ids.end());
     Clock::time_point start = Clock::now();
-    while (waiting > 0) waiting -= static_cast<int64_t>(session_.step().size());
+    while (!waiting.empty())
+      for (const TokenEvent& event : session_.step()) waiting.erase(event.request);
     prefilled(seconds_since(start));
     for (int64_t i = 0; i < answer; ++i) {
       start = Clock::now();
@@ -138,7 +141,10 @@ class Bench {
       random_ = random_ * 6364136223846793005u + 1442695040888963407u;
       request.ids.push_back(static_cast<int32_t>((random_ >> 33) % static_cast<uint64_t>(session_.vocab_size())));
     }
-    request.params.max_tokens = answer;
+    // None may end before all have decoded.
+    const int64_t prefill_steps = work.batch * work.prompt / session_.limits().max_num_tokens + work.batch;
+    const int64_t most = session_.max_new_tokens(work.prompt);
+    request.params.max_tokens = std::max(answer + 1, std::min(answer + 1 + prefill_steps, most));
     request.params.ignore_eos = true;
     return request;
   }

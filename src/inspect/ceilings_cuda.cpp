@@ -28,9 +28,9 @@ struct ReadShape {
   unsigned threads;
   unsigned blocks_per_multiprocessor;  // 0: a block per tile
 };
-constexpr ReadShape kReadShapes[] = {{"read_4", 4, 256, 8}, {"read_4", 4, 512, 4},  {"read_4", 4, 1024, 2},
-                                     {"read_4", 4, 512, 0}, {"read_4", 4, 1024, 0}, {"read_8", 8, 256, 8},
-                                     {"read_8", 8, 512, 4}, {"read_8", 8, 256, 0},  {"read_8", 8, 512, 0}};
+constexpr ReadShape kReadShapes[] = {{"read_8", 8, 256, 0},  {"read_8", 8, 512, 0}, {"read_8", 8, 1024, 0},
+                                     {"read_8", 8, 1024, 1}, {"read_8", 8, 256, 8}, {"read_4", 4, 256, 0},
+                                     {"read_4", 4, 1024, 0}, {"read_4", 4, 512, 4}};
 
 std::string name_of(const ReadShape& shape) {
   return format("{} x 16 bytes, {} threads, {}", shape.packs_per_thread, shape.threads,

@@ -68,7 +68,8 @@ Json memory_json(const Plan& plan) {
     entry.set("recipe", weight.recipe);
     weights.push(entry);
   }
-  for (const PlanState& state : plan.states) states.set(state.name, print(state.type) + " in group " + state.group);
+  for (const PlanState& state : plan.states)
+    states.set(state.name, print(state.type) + (state.group.empty() ? "" : " in group " + state.group));
   json.set("states", states);
   json.set("weights", weights);
   return json;

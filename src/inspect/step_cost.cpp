@@ -13,7 +13,11 @@ namespace ingot {
 namespace {
 
 DimValues sizes_of(const Plan& plan, int64_t sequences, int64_t tokens, int64_t context) {
-  DimValues dims{{"tokens", sequences * tokens}, {"sequences", sequences}, {"outputs", sequences}};
+  DimValues dims{{"tokens", sequences * tokens},
+                 {"sequences", sequences},
+                 {"outputs", sequences},
+                 {"listed", 0},
+                 {"slots", sequences}};
   for (const CacheGroup& group : plan.groups) {
     int64_t pages = sequences * ((context + group.page_size - 1) / group.page_size);
     dims["pages." + group.name] = pages;
@@ -37,13 +41,15 @@ Visible visible_positions(int64_t tokens, int64_t context, int64_t window) {
 
 }  // namespace
 
-StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, int64_t tokens, int64_t context) {
+std::vector<StepCost> launch_costs(const Plan& plan, const Program& program, int64_t sequences, int64_t tokens,
+                                   int64_t context) {
   DimValues dims = sizes_of(plan, sequences, tokens, context);
-  StepCost cost;
+  std::vector<StepCost> costs;
   std::set<int64_t> counted;
   const Step* last = nullptr;
   for (const Step& step : program.steps) {
-    // An op that takes several launches counts once: they write the same buffer.
+    StepCost& cost = costs.emplace_back();
+    // The launches of one op write the same buffer.
     const bool counted_before = last && last->problem == step.problem && last->buffers.back() == step.buffers.back();
     last = &step;
     if (counted_before) continue;
@@ -56,12 +62,12 @@ StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, 
     if (const auto* attention = op.as<Attention>()) {
       Visible visible = visible_positions(tokens, context, attention->window);
       int64_t kv_heads = types[1].shape[1].constant(), head_size = types[1].shape[3].constant();
-      cost.flops += 4.0 * static_cast<double>(sequences * attention->heads * head_size) * visible.pairs;
-      cost.bytes +=
+      cost.flops = 4.0 * static_cast<double>(sequences * attention->heads * head_size) * visible.pairs;
+      cost.bytes =
           2.0 * static_cast<double>(sequences * kv_heads * head_size * size_of(types[1].dtype)) * visible.positions;
       continue;
     }
-    cost.flops += op.flops(types);
+    cost.flops = op.flops(types);
     double share = 1;
     if (op.is<ExpertMlp>())
       share =
@@ -76,7 +82,14 @@ StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, 
       }
     }
   }
-  return cost;
+  return costs;
+}
+
+StepCost step_cost(const Plan& plan, const Program& program, int64_t sequences, int64_t tokens, int64_t context) {
+  StepCost total;
+  for (const StepCost& cost : launch_costs(plan, program, sequences, tokens, context))
+    total.bytes += cost.bytes, total.flops += cost.flops;
+  return total;
 }
 
 }  // namespace ingot

@@ -31,7 +31,7 @@ struct Node {
   NodeKind kind = NodeKind::kOp;
   std::string name;   // of an input ("ids"), weight ("layers.0.self_attn.q_proj.weight") or state ("layers.0.k")
   Recipe recipe;      // of a weight
-  std::string group;  // of a state: its cache group
+  std::string group;  // of a state: its cache group; empty when it has a row for each running sequence
   AnyOp op;           // of an op node
   Values inputs;      // of an op node
   Types types;        // one per result
@@ -47,7 +47,7 @@ class Network {
 
   Value add_input(std::string name, TensorType type);
   Value add_weight(std::string name, Recipe recipe, TensorType type);
-  Value add_state(std::string name, TensorType type, std::string group);
+  Value add_state(std::string name, TensorType type, std::string group = "");
   // Infers the result types; throws an Error that names the op, its label and the input types when they do not fit.
   Values add(AnyOp op, Values inputs, std::string label = "");
   // The same for an op with one result.

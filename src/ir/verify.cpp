@@ -73,6 +73,8 @@ class Verifier {
   }
 
   void check_state(int index, const Node& node) {
+    versions_[{index, 0}] = index;
+    if (node.group.empty()) return check_slots(node);
     auto group = groups_.find(node.group);
     if (group == groups_.end())
       fail(ErrorCode::kRuntime, "the state {} is in the cache group \"{}\", which is not declared", node.name,
@@ -81,7 +83,12 @@ class Verifier {
     if (type.rank() == 4 && type.shape[2] != Dim(group->second->page_size))
       fail(ErrorCode::kRuntime, "the state {} is {}, the pages of its group {} have {} positions", node.name,
            print(type), node.group, group->second->page_size);
-    versions_[{index, 0}] = index;
+  }
+
+  static void check_slots(const Node& node) {
+    const TensorType& type = node.types[0];
+    if (type.rank() == 0 || type.shape[0] != Dim("slots"))
+      fail(ErrorCode::kRuntime, "the state {} is {}; without a cache group it is [slots, ...]", node.name, print(type));
   }
 
   void check_op(int index, const Node& node) {

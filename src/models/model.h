@@ -16,6 +16,7 @@ struct ModelOptions {
   DType activations = DType::kF32;  // of the values between ops
   int64_t max_seq_len = 0;          // positions; 0: the model's own limit
   int64_t page_size = 16;           // of every cache group
+  bool choose_tokens = false;       // the network ends in tokens, and reads those of the step before by itself
 };
 
 // What the tools need to know about a model besides its network.
@@ -53,6 +54,10 @@ const ModelEntry& find_model(const Json& config);
 // output_rows [outputs], and per cache group g: slots.g [tokens], page_starts.g [sequences+1], page_list.g [pages.g],
 // context_starts.g [sequences] (see ops/attention.h). States layers.N.k and layers.N.v
 // [pool_pages.g, kv_heads, page_size, head_size]. Output logits f32 [outputs, vocab_size], and the final states.
+//
+// With choose_tokens, it also has the state last_tokens [slots] and the inputs sample_options f32 [outputs, 6],
+// sample_choices i32 [outputs, 7] and sample_listed i32 [listed, 2] (see ops/sample.h); ids below 0 name tokens that
+// were chosen before (next_ids); the output chosen i32 [outputs] holds the new ones.
 Network load_model(Checkpoint& checkpoint, const ModelOptions& options);
 
 }  // namespace ingot

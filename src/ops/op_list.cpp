@@ -9,6 +9,7 @@
 #include "ops/op.h"
 #include "ops/pointwise.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 
 namespace ingot {
 
@@ -19,7 +20,7 @@ constexpr std::array kOps = {
     op_entry<SoftCap>(),      op_entry<Activation>(), op_entry<GatedActivation>(), op_entry<Cast>(),
     op_entry<Embedding>(),    op_entry<GatherRows>(), op_entry<Slice>(),           op_entry<RopeAngles>(),
     op_entry<Rope>(),         op_entry<KvWrite>(),    op_entry<Attention>(),       op_entry<RopeKvWrite>(),
-    op_entry<Route>(),        op_entry<ExpertMlp>(),
+    op_entry<Route>(),        op_entry<ExpertMlp>(),  op_entry<Sample>(),          op_entry<NextIds>(),
 };
 }  // namespace
 

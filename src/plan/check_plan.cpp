@@ -69,11 +69,12 @@ class Checker {
   void check_state(const PlanState& state) const {
     Scope scope(format("state {}", state.name));
     auto named = [&](const CacheGroup& group) { return group.name == state.group; };
-    if (std::none_of(plan_.groups.begin(), plan_.groups.end(), named))
+    if (!state.group.empty() && std::none_of(plan_.groups.begin(), plan_.groups.end(), named))
       refuse("there is no cache group {}", state.group);
     const Shape& shape = state.type.shape;
-    if (shape.empty() || shape.front() != Dim("pool_pages." + state.group))
-      refuse("the first dimension of {} is not pool_pages.{}", print(state.type), state.group);
+    const std::string rows = state.group.empty() ? "slots" : "pool_pages." + state.group;
+    if (shape.empty() || shape.front() != Dim(rows))
+      refuse("the first dimension of {} is not {}", print(state.type), rows);
     TensorType page = state.type;
     page.shape.erase(page.shape.begin());
     if (!page.is_constant()) refuse("{} has more than one symbolic dimension", print(state.type));

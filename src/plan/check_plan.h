@@ -7,12 +7,12 @@ namespace ingot {
 
 // Throws an Error with ErrorCode::kIncompatible that names the member and what is wrong with it, unless
 //   names are unique, types have at most 4 dimensions of known symbols, and sizes stay far from overflow;
-//   states are [pool_pages.GROUP, constants…] of a known group;
+//   states are [pool_pages.GROUP, constants…] of a known group, or [slots, constants…] of none;
 //   weights are constant, in the order of their offsets, apart from each other, at multiples of 64, and, if row major,
 //   exactly as large as their type;
 //   every buffer names something that exists, with its type, and lies within it at the largest dimensions;
 //   arena buffers and scratch begin at multiples of 64.
-// The symbol pool_pages.GROUP of a state needs no range.
+// The first symbol of a state needs no range.
 void check_plan(const Plan& plan);
 
 // The bytes of the weight section: where the last weight ends.

@@ -58,11 +58,12 @@ struct PlanWeight {
   bool operator==(const PlanWeight&) const = default;
 };
 
-// What survives between runs; one buffer per state, its first dimension the pages of the pool.
+// What survives between runs; one buffer per state, its first dimension the pages of the pool, or one row for each
+// sequence that runs.
 struct PlanState {
   std::string name;
-  TensorType type;  // [pool_pages.GROUP, …]
-  std::string group;
+  TensorType type;    // [pool_pages.GROUP, …] or [slots, …]
+  std::string group;  // empty for the latter
   bool operator==(const PlanState&) const = default;
 };
 

@@ -88,8 +88,10 @@ void ExecutionContext::bind_state(std::string_view name, std::span<std::byte> me
   bind(states_, find_name(engine_->plan().states, name, "state"), memory.data(), memory.size());
 }
 
-void* ExecutionContext::output(std::string_view name) const {
-  return machine_->read_output(find_name(engine_->plan().outputs, name, "output"));
+void* ExecutionContext::output(std::string_view name) const { return machine_->read_output(output_index(name)); }
+
+size_t ExecutionContext::output_index(std::string_view name) const {
+  return find_name(engine_->plan().outputs, name, "output");
 }
 
 void ExecutionContext::enqueue(const DimValues& dims) {
@@ -104,6 +106,11 @@ void ExecutionContext::enqueue(const DimValues& dims) {
 }
 
 void ExecutionContext::enqueue(std::span<const int64_t> values) {
+  start(values);
+  machine_->wait();
+}
+
+void ExecutionContext::start(std::span<const int64_t> values) {
   if (values.size() != engine_->symbols().size())
     fail(ErrorCode::kUsage, "{} dimension values for {} dimensions", values.size(), engine_->symbols().size());
   const ResolvedProgram& program = choose(values);
@@ -115,7 +122,7 @@ void ExecutionContext::enqueue(std::span<const int64_t> values) {
     active_ = &program;
     bindings_changed_ = false;
   }
-  machine_->run(program, arguments_, same, observer_);
+  machine_->start(program, arguments_, same, observer_);
 }
 
 const ResolvedProgram& ExecutionContext::choose(std::span<const int64_t> values) const {
@@ -158,7 +165,6 @@ void ExecutionContext::refuse(std::span<const int64_t> values) const {
 
 void ExecutionContext::prepare(const ResolvedProgram& program, std::span<const int64_t> values) {
   arguments_.clear();
-  machine_->begin_layout();
   for (const ResolvedArgument& resolved : program.arguments) {
     Argument argument = resolved.argument;
     for (size_t i = 0; i < static_cast<size_t>(argument.rank); ++i) {
@@ -169,9 +175,24 @@ void ExecutionContext::prepare(const ResolvedProgram& program, std::span<const i
         fail(ErrorCode::kUsage, "the dimension {} has no value", engine_->symbols()[static_cast<size_t>(dim.symbol)]);
       argument.size[i] = dim.scale * value + dim.offset;
     }
-    argument.data = address(program, resolved, argument);
     arguments_.push_back(argument);
   }
+  machine_->begin_layout(input_bytes(program));
+  for (size_t i = 0; i < arguments_.size(); ++i)
+    arguments_[i].data = address(program, program.arguments[i], arguments_[i]);
+}
+
+// Of all inputs that the program reads, as arguments_ has them.
+uint64_t ExecutionContext::input_bytes(const ResolvedProgram& program) {
+  uint64_t bytes = 0;
+  counted_inputs_.assign(inputs_.size(), false);
+  for (size_t i = 0; i < arguments_.size(); ++i) {
+    const ResolvedArgument& resolved = program.arguments[i];
+    if (resolved.kind != BufferKind::kInput || counted_inputs_[resolved.index]) continue;
+    counted_inputs_[resolved.index] = true;
+    bytes += (bytes_of(arguments_[i]) + kGpuInputAlignment - 1) / kGpuInputAlignment * kGpuInputAlignment;
+  }
+  return bytes;
 }
 
 std::byte* ExecutionContext::address(const ResolvedProgram& program, const ResolvedArgument& resolved,

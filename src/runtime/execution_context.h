@@ -28,11 +28,18 @@ class ExecutionContext {
   void bind_output(std::string_view name, std::span<std::byte> memory);
   void bind_state(std::string_view name, std::span<std::byte> memory);
 
-  // Runs the cheapest program whose ranges hold all of `dims`, and waits. An Error (kUsage) names the dimension and the
+  // Starts the cheapest program whose ranges hold all of `dims`, and waits. An Error (kUsage) names the dimension and the
   // range when there is none, and what is not bound. Names that the engine does not use are ignored.
   void enqueue(const DimValues& dims);
   // The same with one value per LoadedEngine::symbols(); -1 for those that have none.
   void enqueue(std::span<const int64_t> values);
+  // The same without waiting where the device works by itself. Runs go in the order of their starts; the memory of
+  // inputs may change at once.
+  void start(std::span<const int64_t> values);
+  // Sends parts of the outputs of the run that was started last to the host.
+  void read_back(std::span<const OutputPart> parts, Readback& to) { machine_->read_back(parts, to); }
+  // The place of an output in the plan.
+  size_t output_index(std::string_view name) const;
 
   // The output of the last run, on the host: what was bound, else memory of the context, valid until the next run.
   void* output(std::string_view name) const;
@@ -51,6 +58,7 @@ class ExecutionContext {
   const ResolvedProgram& choose(std::span<const int64_t> values) const;
   [[noreturn]] void refuse(std::span<const int64_t> values) const;
   void prepare(const ResolvedProgram& program, std::span<const int64_t> values);
+  uint64_t input_bytes(const ResolvedProgram& program);
   std::byte* address(const ResolvedProgram& program, const ResolvedArgument& resolved, const Argument& argument);
   void check_bound(const ResolvedProgram& program, const ResolvedArgument& resolved, const Binding& binding,
                    uint64_t needed) const;
@@ -60,6 +68,7 @@ class ExecutionContext {
   std::vector<const ResolvedProgram*> programs_;
   std::vector<Binding> inputs_, outputs_, states_;
   std::vector<uint64_t> largest_outputs_;  // bytes
+  std::vector<bool> counted_inputs_;
   std::unique_ptr<StepMachine> machine_;
   std::vector<Argument> arguments_;  // of every step of the active program
   std::vector<int64_t> values_, last_values_;

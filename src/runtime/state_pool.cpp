@@ -38,6 +38,7 @@ StatePool::StatePool(const Plan& plan, const StatePoolOptions& options)
          print_bytes(static_cast<double>(budget_bytes_)), print_bytes(static_cast<double>(least)));
   if (device_) share_out(options.shares);
   allocate_states();
+  allocate_slots(plan, options.slots);
 }
 
 // Cuts the capacities down so that all groups together stay within the budget.
@@ -61,12 +62,21 @@ void StatePool::allocate_states() {
   for (Group& group : groups_)
     for (size_t index : group.states) {
       State& state = states_[index];
-      uint64_t bytes = static_cast<uint64_t>(group.statistics.capacity) * state.page_bytes;
-      if (device_)
-        state.on_gpu = cuda::Memory(device_, bytes, "the KV cache");
-      else
-        state.memory = LazyMemory(bytes, "the KV cache", false);
+      allocate(state, static_cast<uint64_t>(group.statistics.capacity) * state.page_bytes, "the KV cache");
     }
+}
+
+void StatePool::allocate_slots(const Plan& plan, int64_t slots) {
+  for (size_t i = 0; i < plan.states.size(); ++i)
+    if (plan.states[i].group.empty())
+      allocate(states_[i], static_cast<uint64_t>(plan.states[i].type.at({{"slots", slots}}).bytes()), "the slots");
+}
+
+void StatePool::allocate(State& state, uint64_t bytes, std::string_view what) {
+  if (device_)
+    state.on_gpu = cuda::Memory(device_, bytes, what);
+  else
+    state.memory = LazyMemory(bytes, what, false);
 }
 
 void StatePool::add_group(const Plan& plan, size_t index, int64_t max_pages) {

@@ -20,6 +20,7 @@ struct StatePoolOptions {
   // proportion to what `shares` pages of each take (missing: equal shares).
   cuda::DevicePtr device = {};
   std::vector<int64_t> shares = {};
+  int64_t slots = 1;  // rows of states that belong to no group; their memory is no part of the budget
 };
 
 struct GroupStatistics {
@@ -42,7 +43,7 @@ class StatePool {
   const GroupStatistics& statistics(size_t group) const { return groups_[group].statistics; }
   uint64_t used_bytes() const { return used_bytes_; }
   uint64_t budget_bytes() const { return budget_bytes_; }
-  // The memory of a state, by its place in the plan: capacity(group) pages.
+  // The memory of a state, by its place in the plan: capacity(group) pages, or a row for each slot.
   std::span<std::byte> state(size_t index) const;
 
   // Whether so many more pages of each group could be allocated now.
@@ -78,6 +79,8 @@ class StatePool {
   void add_group(const Plan& plan, size_t index, int64_t max_pages);
   void share_out(const std::vector<int64_t>& shares);
   void allocate_states();
+  void allocate_slots(const Plan& plan, int64_t slots);
+  void allocate(State& state, uint64_t bytes, std::string_view what);
   void copy_page(State& state, int32_t from, int32_t to);
   void make_room_in_memory(uint64_t bytes);
 

@@ -1,4 +1,5 @@
 #include <chrono>
+#include <cstring>
 #include <vector>
 
 #include "runtime/memory.h"
@@ -17,7 +18,7 @@ class CpuMachine final : public StepMachine {
         outputs_(engine.plan().outputs.size()) {}
 
   std::byte* arena() const override { return arena_.data(); }
-  void begin_layout() override {}
+  void begin_layout(uint64_t) override {}
   std::byte* input(size_t, HostBuffer host, uint64_t) override { return host.data; }
   std::byte* output(size_t index, HostBuffer host, uint64_t, uint64_t largest) override {
     if (!host.data && own_[index].size() < largest) own_[index] = LazyMemory(largest, "an output", true);
@@ -25,8 +26,17 @@ class CpuMachine final : public StepMachine {
   }
   std::byte* read_output(size_t index) override { return outputs_[index]; }
 
-  void run(const ResolvedProgram& program, std::span<const Argument> arguments, bool,
-           const StepObserver& observer) override {
+  void wait() override {}
+  void read_back(std::span<const OutputPart> parts, Readback& to) override {
+    std::byte* target = to.make_room(parts);
+    for (const OutputPart& part : parts) {
+      std::memcpy(target, outputs_[part.output] + part.offset, part.bytes);
+      target += part.bytes;
+    }
+  }
+
+  void start(const ResolvedProgram& program, std::span<const Argument> arguments, bool,
+             const StepObserver& observer) override {
     using Clock = std::chrono::steady_clock;
     Launch launch;
     launch.threads = &threads_;

@@ -1,7 +1,11 @@
 // Steps on a GPU. The inputs of a run are packed into one piece of pinned memory and copied at once. Runs that come
 // back with the same sizes are replayed from a graph: kernels read what differs (positions, lengths, pages) from the
 // inputs.
+//
+// Runs, copies of their inputs and copies of their outputs are work of one stream: so one place on the device serves the
+// inputs of all runs. On the host the pieces take turns, because a run may be prepared while the one before it waits.
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cstring>
 #include <list>
@@ -18,6 +22,12 @@ namespace {
 constexpr uint64_t kAlignment = kGpuInputAlignment;
 // Graphs of so many different sizes are kept; the one that was not used for longest goes.
 constexpr size_t kMostGraphs = 64;
+// Inputs get this much memory, or all that they may ever need if that is less; more when a run brings more.
+constexpr uint64_t kFirstInputBytes = uint64_t{4} << 20;
+constexpr size_t kStages = 2;
+// Writing so much takes about ten microseconds: an observed step is enqueued by then, and the host's part of the launch
+// is not in its time.
+constexpr uint64_t kDelayBytes = uint64_t{24} << 20;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -29,14 +39,28 @@ class GpuMachine final : public StepMachine {
         begin_(device_, true),
         end_(device_, true),
         arena_(device_, arena_bytes + kAlignment, "the values between steps"),
-        device_inputs_(device_, input_bytes + kAlignment, "the inputs of a step"),
-        pinned_inputs_(device_, input_bytes + kAlignment),
+        device_inputs_(device_, std::min(input_bytes, kFirstInputBytes) + kAlignment, "the inputs of a step"),
         slots_(engine.plan().inputs.size()),
-        outputs_(engine.plan().outputs.size()) {}
+        outputs_(engine.plan().outputs.size()) {
+    for (size_t i = 0; i < kStages; ++i) stages_.push_back(std::make_unique<Stage>(device_, device_inputs_.size()));
+  }
+  // Nothing may still be read or written when the memory goes.
+  ~GpuMachine() override {
+    try {
+      stream_.synchronize();
+    } catch (const std::exception&) {  // whoever waited has been told
+    }
+  }
 
   std::byte* arena() const override { return arena_.data(); }
 
-  void begin_layout() override {
+  void begin_layout(uint64_t input_bytes) override {
+    if (input_bytes > device_inputs_.size()) {
+      stream_.synchronize();
+      replays_.clear();  // they name the old place
+      device_inputs_ = {};
+      device_inputs_ = cuda::Memory(device_, std::bit_ceil(input_bytes), "the inputs of a step");
+    }
     input_bytes_ = 0;
     for (InputSlot& slot : slots_) slot.used = false;
     for (Output& output : outputs_) output.used = false;
@@ -61,19 +85,29 @@ class GpuMachine final : public StepMachine {
     return output.memory.data();
   }
 
-  void run(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
-           const StepObserver& observer) override {
+  void start(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
+             const StepObserver& observer) override {
     upload_inputs();
     if (observer) {
       run_observed(program, arguments, observer);
     } else if (const cuda::Graph* graph = graph_for(program, arguments, repeated)) {
       graph->launch(stream_);
     } else {
-      for (size_t i = 0; i < program.steps.size(); ++i) start(program, arguments, i);
+      for (size_t i = 0; i < program.steps.size(); ++i) start_step(program, arguments, i);
     }
     for (Output& output : outputs_)
       if (output.used && output.bound) stream_.download(output.bound, output.memory.data(), output.bytes);
-    stream_.synchronize();
+  }
+
+  void wait() override { stream_.synchronize(); }
+
+  void read_back(std::span<const OutputPart> parts, Readback& to) override {
+    std::byte* target = to.make_room(parts);
+    for (const OutputPart& part : parts) {
+      stream_.download(target, outputs_[part.output].memory.data() + part.offset, part.bytes);
+      target += part.bytes;
+    }
+    to.mark(stream_);
   }
 
   std::byte* read_output(size_t index) override {
@@ -104,13 +138,25 @@ class GpuMachine final : public StepMachine {
     cuda::Graph graph;
   };
 
+  // Where the inputs of a run wait for their copy to the device.
+  struct Stage {
+    Stage(const cuda::DevicePtr& device, uint64_t bytes) : memory(device, bytes), copied(device) {}
+    cuda::PinnedMemory memory;
+    cuda::Event copied;
+  };
+
   void upload_inputs() {
+    Stage& stage = *stages_[next_stage_];
+    next_stage_ = (next_stage_ + 1) % kStages;
+    stage.copied.synchronize();
+    if (stage.memory.size() < input_bytes_) stage.memory = cuda::PinnedMemory(device_, device_inputs_.size());
     for (const InputSlot& slot : slots_)
-      if (slot.used && slot.bytes > 0) std::memcpy(pinned_inputs_.data() + slot.offset, slot.host, slot.bytes);
-    if (input_bytes_ > 0) stream_.upload(device_inputs_.data(), pinned_inputs_.data(), input_bytes_);
+      if (slot.used && slot.bytes > 0) std::memcpy(stage.memory.data() + slot.offset, slot.host, slot.bytes);
+    if (input_bytes_ > 0) stream_.upload(device_inputs_.data(), stage.memory.data(), input_bytes_);
+    stage.copied.record(stream_);
   }
 
-  void start(const ResolvedProgram& program, std::span<const Argument> arguments, size_t index) {
+  void start_step(const ResolvedProgram& program, std::span<const Argument> arguments, size_t index) {
     const ResolvedStep& step = program.steps[index];
     Launch launch;
     launch.arguments = arguments.subspan(step.first_argument, step.arguments);
@@ -122,9 +168,11 @@ class GpuMachine final : public StepMachine {
 
   void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments,
                     const StepObserver& observer) {
+    if (delay_.size() == 0) delay_ = cuda::Memory(device_, kDelayBytes, "memory to write while a step is enqueued");
     for (size_t i = 0; i < program.steps.size(); ++i) {
+      stream_.fill(delay_.data(), 0, delay_.size());
       begin_.record(stream_);
-      start(program, arguments, i);
+      start_step(program, arguments, i);
       end_.record(stream_);
       stream_.synchronize();
       const ResolvedStep& step = program.steps[i];
@@ -149,7 +197,7 @@ class GpuMachine final : public StepMachine {
     if (!repeated) return nullptr;
     stream_.begin_capture();
     OnExit abandon([&] { stream_.abandon_capture(); });
-    for (size_t i = 0; i < program.steps.size(); ++i) start(program, arguments, i);
+    for (size_t i = 0; i < program.steps.size(); ++i) start_step(program, arguments, i);
     abandon.release();
     replays_.push_front({&program, {arguments.begin(), arguments.end()}, stream_.end_capture()});
     if (replays_.size() > kMostGraphs) replays_.pop_back();
@@ -159,8 +207,9 @@ class GpuMachine final : public StepMachine {
   cuda::DevicePtr device_;
   cuda::Stream stream_;
   cuda::Event begin_, end_;
-  cuda::Memory arena_, device_inputs_;
-  cuda::PinnedMemory pinned_inputs_;
+  cuda::Memory arena_, device_inputs_, delay_;
+  std::vector<std::unique_ptr<Stage>> stages_;
+  size_t next_stage_ = 0;
   std::vector<InputSlot> slots_;
   uint64_t input_bytes_ = 0;
   std::vector<Output> outputs_;

@@ -5,13 +5,15 @@
 #include "tactics/cpu/expert_mlp.h"
 #include "tactics/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
-#include "tactics/cuda/gemm_sm90.h"
 #include "tactics/cuda/attention.h"
 #include "tactics/cuda/expert_mlp.h"
+#include "tactics/cuda/gemm_sm90.h"
+#include "tactics/cuda/matmul.h"
 #include "tactics/cuda/norm.h"
 #include "tactics/cuda/pointwise.h"
 #include "tactics/cuda/rope.h"
 #include "tactics/cuda/route.h"
+#include "tactics/cuda/sample.h"
 #include "tactics/library/cublaslt_matmul.h"
 
 namespace ingot {
@@ -82,7 +84,12 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+      cuda_gemv_source(),
+      cuda_gemv_direct_source(),
+      cuda_skinny_source(),
       gemm_sm90_source(),
+      cuda_matmul_mma_source(),
+      cuda_matmul_source(),
       cuda_norm_source<RmsNorm>(),
       cuda_norm_source<LayerNorm>(),
       cuda_norm_source<AddRmsNorm>(),
@@ -102,6 +109,8 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_rope_source<RopeKvWrite>(),
       cuda_rope_angles_source(),
       cuda_route_source(),
+      cuda_sample_source(),
+      cuda_next_ids_source(),
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback

@@ -29,7 +29,7 @@ std::string describe(const TensorType& type, size_t output, int64_t index, doubl
 
 DType compute_dtype(const Problem& problem) {
   for (const OperandRule& rule : kOperands)
-    if (rule.op == problem.op.name() && problem.inputs[rule.input].dtype == DType::kBF16) return DType::kBF16;
+    if (rule.op == problem.op.name()) return problem.inputs[rule.input].dtype;
   return DType::kF32;
 }
 

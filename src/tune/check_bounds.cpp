@@ -9,6 +9,7 @@
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 
 namespace ingot {
 
@@ -334,6 +335,35 @@ void expert_mlp(Case& c) {
   }
 }
 
+// Adds `shift` to every element of a column of a matrix, within 0 … most.
+void shift_column(HostTensor& matrix, int64_t column, double shift, double most) {
+  for (size_t i = static_cast<size_t>(column); i < matrix.values.size(); i += static_cast<size_t>(matrix.size(1)))
+    matrix.values[i] = std::clamp(matrix.values[i] + shift, 0.0, most);
+}
+
+// A row must give the same token unless a change of its random number, its top_p or its min_p by the rounding of the
+// sums gives another one: then the choice lies between two tokens, and the row says nothing.
+void sample(Case& c) {
+  constexpr double kShift = 1e-5, kMostHigh = 0x1p31 - 1;
+  for (std::vector<double>& output : c.errors) std::fill(output.begin(), output.end(), kExact);
+  for (int variant = 0; variant < 4; ++variant) {
+    HostTensors in = c.in;
+    double shift = variant % 2 == 0 ? kShift : -kShift;
+    if (variant < 2) {
+      shift_column(in[2], sample::kRandomHigh, std::round(shift * 0x1p31), kMostHigh);
+    } else {
+      shift_column(in[1], sample::kTopP, shift, 1);
+      shift_column(in[1], sample::kMinP, shift * 0.01, 1);
+    }
+    HostTensor ids = c.problem.op.evaluate(in, false)[0];
+    for (size_t row = 0; row < ids.values.size(); ++row) {
+      if (ids.values[row] == c.value(0, row)) continue;
+      double slot = c.in[2].values[row * sample::kChoices + sample::kSlot];
+      c.errors[0][row] = c.errors[1][static_cast<size_t>(slot)] = INFINITY;
+    }
+  }
+}
+
 void one_operation(Case& c) { relative_f32(c, 0); }
 void copy(Case& c) { c.copies(); }
 void plain_layer_norm(Case& c) { layer_norm(c, 0, c.in[0], c.problem.op.as<LayerNorm>()->epsilon, 0); }
@@ -365,6 +395,8 @@ constexpr BoundRule kRules[] = {
     {"rope_kv_write", rope_kv_write},
     {"route", route},
     {"expert_mlp", expert_mlp},
+    {"sample", sample},
+    {"next_ids", copy},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "ops/attention.h"
+#include "ops/sample.h"
 
 namespace ingot {
 
@@ -225,6 +226,23 @@ Cut cut_expert_mlp(const Problem& problem, const Inputs& inputs) {
   return finished(problem, std::move(cut));
 }
 
+// A few rows and their slots.
+Cut cut_sample(const Problem& problem, const Inputs& inputs) {
+  Indices rows = spread(problem.outputs[0].shape[0].constant(), 4), slots;
+  Cut cut;
+  for (size_t i : {0, 1, 2}) cut.inputs.push_back(gathered(inputs.view(i), rows));
+  for (size_t row = 0; row < rows.size(); ++row) {
+    double& slot = cut.inputs[2].values[row * sample::kChoices + sample::kSlot];
+    if (slot < 0) continue;
+    slots.push_back(static_cast<int64_t>(slot));
+    slot = static_cast<double>(slots.size() - 1);
+  }
+  cut.inputs.emplace_back(inputs.view(3));
+  cut.inputs.push_back(gathered(inputs.view(4), slots));
+  cut.indices = {rows, slots};
+  return finished(problem, std::move(cut));
+}
+
 // What the op itself does not say. Most ops need no rule.
 struct CutRule {
   std::string_view op;
@@ -239,6 +257,7 @@ constexpr CutRule kRules[] = {
     {"attention", cut_attention, {true}},
     {"kv_write", cut_kv_write, {false, true, true}},
     {"rope_kv_write", cut_rope_kv_write, {true, true, false, false, true}},
+    {"sample", cut_sample, {true, true, true}},
 };
 
 const CutRule* find_rule(const Problem& problem) {

@@ -6,6 +6,7 @@
 
 #include "ops/attention.h"
 #include "ops/experts.h"
+#include "ops/sample.h"
 #include "tune/check.h"
 
 namespace ingot {
@@ -210,6 +211,65 @@ void fill_route(InputMaker& make) {
   });
 }
 
+// Rows of every kind in turn: greedy ones, one for each filter, all of them together, with and without listed ids, and
+// one that chooses nothing. Slots differ.
+struct SampleRow {
+  double temperature = 0, top_p = 1, min_p = 0;
+  int64_t top_k = 0;
+  bool listed = false, pending = false, chooses = true;
+};
+constexpr SampleRow kSampleRows[] = {
+    {},
+    {.temperature = 0.8},
+    {.temperature = 1, .top_k = 20},
+    {.temperature = 1.2, .top_p = 0.9},
+    {.temperature = 0.7, .min_p = 0.05},
+    {.temperature = 0.9, .top_p = 0.95, .min_p = 0.01, .top_k = 50, .listed = true, .pending = true},
+    {.chooses = false},
+    {.listed = true, .pending = true},
+    {.temperature = 1.5, .top_k = 1},
+    {.temperature = 2, .top_p = 0.3, .listed = true},
+};
+
+void fill_sample(InputMaker& make) {
+  int64_t rows = make.size(0, 0), vocab = make.size(0, 1), pairs = make.size(3, 0), slots = make.size(4, 0);
+  Random& random = make.random();
+  constexpr int64_t kKinds = std::size(kSampleRows);
+  // The rows with lists share the pairs; the ids of one are spread evenly, from anywhere.
+  int64_t share = std::min(vocab, pairs / std::max<int64_t>(1, 3 * ((rows + kKinds - 1) / kKinds))), next_pair = 0;
+  std::vector<double> options;
+  std::vector<int64_t> choices, listed, order(static_cast<size_t>(slots));
+  std::iota(order.begin(), order.end(), 0);
+  random.shuffle(order);
+  for (int64_t i = 0; i < rows; ++i) {
+    const SampleRow& row = kSampleRows[i % kKinds];
+    int64_t count = row.listed ? share : 0, start = random.below(vocab);
+    int64_t slot = row.chooses && i < slots ? order[static_cast<size_t>(i)] : -1;
+    options.insert(options.end(), {row.temperature, row.top_p, row.min_p, 1.3, 0.4, 0.1});
+    choices.insert(choices.end(), {slot, row.top_k, random.below(int64_t{1} << 31), random.below(int64_t{1} << 22),
+                                   next_pair, next_pair + count, row.pending ? 1 : 0});
+    next_pair += count;
+    for (int64_t j = 0; j < count; ++j)
+      listed.insert(listed.end(), {(start + j * (vocab / share)) % vocab, j % 7 == 6 ? -1 : j % 4});
+  }
+  listed.resize(static_cast<size_t>(2 * pairs), 0);
+  make.normal(0, 3);
+  make.each(1, [&](int64_t i) { return options[static_cast<size_t>(i)]; });
+  make.integers(2, choices);
+  make.integers(3, listed);
+  make.each(4, [&](int64_t) { return static_cast<double>(random.below(vocab)); });
+}
+
+// Every other id is that of a slot.
+void fill_next_ids(InputMaker& make) {
+  int64_t slots = make.size(1, 0);
+  make.each(0, [&](int64_t i) {
+    return static_cast<double>(i % 2 == 0 || slots == 0 ? make.random().below(1 << 20)
+                                                        : -1 - make.random().below(slots));
+  });
+  make.indices(1, 1 << 20);
+}
+
 void fill_expert_mlp(InputMaker& make) {
   int64_t top_k = make.size(1, 1), experts = make.size(3, 0);
   make.normal(0);
@@ -303,6 +363,8 @@ constexpr FillRule kRules[] = {
     {"rope_kv_write", fill_rope_kv_write},
     {"route", fill_route},
     {"expert_mlp", fill_expert_mlp},
+    {"sample", fill_sample},
+    {"next_ids", fill_next_ids},
 };
 
 }  // namespace

@@ -376,6 +376,31 @@ TEST(Estimate, TheWeightsAreThoseOfTheEngine) {
       << "layers, keys and values, heads, size, float";
 }
 
+TEST(Estimate, AGpuThatIsNotHereCountsWithFiguresMeasuredEarlier) {
+  const auto asked = [](std::vector<std::string> more) {
+    more.insert(more.begin(), {"estimate", baker_7m(), "--json"});
+    return run_ingot(more);
+  };
+  Json sized = result_of(asked({"--target", "cuda:sm_90a", "--device-memory", "1GiB"}));
+  EXPECT_EQ(sized.at("memory_bytes").as_int(), int64_t{1} << 30);
+  EXPECT_EQ(sized.at("target").as_string(), "cuda:sm_90a");
+  EXPECT_EQ(asked({"--target", "cuda:sm_90a", "--device-memory", "10MiB"}).code, 3);
+  Json unknown = result_of(asked({"--target", "cuda:sm_80", "--memory", "1GiB"}));
+  if (unknown.at("ceilings").as_string() == "measured") GTEST_SKIP() << "that GPU is here";
+  EXPECT_EQ(unknown.at("decode_tokens_per_second").as_double(), 0);
+  ProgramRun without = asked({"--target", "cuda:sm_80"});
+  EXPECT_EQ(without.code, 2);
+  EXPECT_TRUE(contains(without.err, "--device-memory")) << without.err;
+  if (sized.at("ceilings").as_string() == "measured") return;
+  EXPECT_TRUE(contains(sized.at("ceilings").as_string(), "H200"));
+  // The roofline: what a token reads is a little less than all weights, for the embedding is looked up.
+  const double bytes = sized.at("read_bytes_per_second").as_double() / sized.at("decode_tokens_per_second").as_double();
+  EXPECT_GT(bytes, 0.8 * sized.at("weight_bytes").as_double());
+  EXPECT_LT(bytes, 1.5 * sized.at("weight_bytes").as_double());
+  EXPECT_GT(sized.at("prefill_tokens").as_int(), 0);
+  EXPECT_GT(sized.at("prefill_tokens_per_second").as_double(), sized.at("decode_tokens_per_second").as_double());
+}
+
 TEST(Estimate, IsQuickForALargeModelFromItsConfigurationAlone) {
   std::filesystem::path config = shared_file("configs/llama-3.1-405b.json");
   if (!std::filesystem::exists(config)) GTEST_SKIP() << "there is no shared/configs/llama-3.1-405b.json";

@@ -40,7 +40,8 @@ static_assert(int{cublaslt::kMaxWorkspaceBytes} == CUBLASLT_MATMUL_PREF_MAX_WORK
               int{cublaslt::kAlignmentB} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES &&
               int{cublaslt::kAlignmentC} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
               int{cublaslt::kAlignmentD} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
-static_assert(uint32_t{cublaslt::kInComputeType} == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+static_assert(uint32_t{cublaslt::kInComputeType} == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE &&
+              uint32_t{cublaslt::kNoReduction} == CUBLASLT_REDUCTION_SCHEME_NONE);
 #endif
 
 ErrorCode code_of(const std::string& parameters) {

@@ -105,7 +105,8 @@ TEST(CpuSources, TargetsOfAnotherKindAreRefused) {
       problem_of(RmsNorm{}, {random_tensor(DType::kF32, {3, 8}, 1), random_tensor(DType::kF32, {8}, 2)});
   Target cuda = target_of(CpuLevel::kAmx, 1);
   cuda.kind = "cuda";
-  EXPECT_TRUE(sources_for(norm, cuda).empty());
+  cuda.cuda_arch = "sm_90a";
+  EXPECT_EQ(sources_for(norm, cuda), (std::vector<std::string>{"cuda.rms_norm"}));
 }
 
 TEST(CpuSources, CompiledAttentionRunsInItsScratch) {

@@ -34,6 +34,19 @@ TEST(TimingCache, EntriesAreValidOneByOne) {
   EXPECT_FALSE(cache.find("here", "p", Tactic{"cpu.matmul_avx2", "other"}, "1"));
 }
 
+TEST(TimingCache, ListsTheConfigurationsOfASource) {
+  TimingCache cache;
+  cache.add("here", "p", {"lib.a", "{x = 2}"}, "1", {10, false});
+  cache.add("here", "p", {"lib.a", "{x = 1}"}, "1", {11, true});
+  cache.add("here", "p", {"lib.a", "{x = 3}"}, "12", {10, false});
+  cache.add("here", "p", {"lib.ab", "{x = 4}"}, "1", {10, false});
+  cache.add("here", "p2", {"lib.a", "{x = 5}"}, "1", {10, false});
+  cache.add("there", "p", {"lib.a", "{x = 6}"}, "1", {10, false});
+  EXPECT_EQ(cache.configs("here", "p", "lib.a", "1"), (std::vector<std::string>{"{x = 1}", "{x = 2}"}));
+  EXPECT_EQ(cache.configs("here", "p", "lib.a", "12"), (std::vector<std::string>{"{x = 3}"}));
+  EXPECT_TRUE(cache.configs("here", "q", "lib.a", "1").empty());
+}
+
 TEST(TimingCache, DamagedLinesAreReportedAndSkipped) {
   TimingCache cache;
   std::string text =

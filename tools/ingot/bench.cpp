@@ -29,7 +29,11 @@ Json to_json(const BenchRow& r) {
   return json;
 }
 
-std::string csv_value(const Json& value) { return value.is_string() ? value.as_string() : value.dump(); }
+std::string csv_value(const Json& value) {
+  if (!value.is_string()) return value.dump();
+  const std::string& text = value.as_string();
+  return text.find(',') == std::string::npos ? text : '"' + text + '"';
+}
 
 void print_markdown(const std::vector<BenchRow>& rows) {
   print_line("| phase | batch | prompt | new | ms | ± | tokens/s | ceiling | share |");

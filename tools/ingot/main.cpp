@@ -1,4 +1,5 @@
 // The command line: flags into the structs of verbs.h, errors into exit codes.
+#include <charconv>
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
@@ -195,7 +196,20 @@ class CommandLine {
       run_.prompt_given = true;
     });
     add_number(app, "--threads", run_.session.threads, "Threads (what the engine was tuned for)");
-    add_number(app, "--kv-cache-memory", run_.session.kv_cache_memory, "Memory for the KV cache, for example 2GiB");
+    app->add_option_function<std::string>(
+           "--kv-cache-memory",
+           [this](const std::string& text) {
+             double part = 0;
+             auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), part);
+             bool is_part = error == std::errc() && end == text.data() + text.size() && text.find('.') != text.npos;
+             if (is_part)
+               run_.session.kv_cache_fraction = part;
+             else
+               run_.session.kv_cache_memory = parse_size(text, "--kv-cache-memory");
+           },
+           "Memory for the KV cache, for example 2GiB, or a part of what is free, for example 0.8")
+        ->type_name("SIZE|PART")
+        ->take_last();
     add_shared(app, run_.shared);
     add_sampling_flags(app, run_.sampling);
   }

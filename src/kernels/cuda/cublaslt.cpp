@@ -116,7 +116,8 @@ std::unique_ptr<Kernel> make_cublaslt_matmul(std::string_view parameters, const 
   if (reason.empty()) return std::make_unique<CublasltMatmulKernel>(parsed, support);
   if (parsed.fallback_kernels.empty())
     fail(ErrorCode::kIncompatible, "{}; the engine has no kernel in its place", reason);
-  log_debug("{}: its own kernels are used instead", reason);
+  static std::once_flag told;  // an engine has hundreds of these
+  std::call_once(told, [&] { log_warning("{}: kernels of our own take its place, which may be slower", reason); });
   return std::make_unique<FallbackKernel>(parsed, support);
 }
 

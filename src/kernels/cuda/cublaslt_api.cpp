@@ -71,7 +71,10 @@ const Connection& Connection::open(const cuda::DevicePtr& device) {
 }
 
 Descriptors::Descriptors(const Connection& connection, const Product& product, const void* bias)
-    : connection_(connection), residual_(product.op.residual) {
+    : connection_(connection),
+      residual_(product.op.residual),
+      // Some of the split sums are rounded to the result's dtype before the bias is added.
+      reductions_(product.op.bias || product.op.function != ActivationFunction::kNone ? kNoReduction : kInComputeType) {
   const Library& library = connection.library;
   check(library.operation_init(&operation_, sizeof operation_, kCompute32F, kFloat32), "cublasLtMatmulDescInit");
   const auto set = [&](OperationAttribute attribute, const auto& value) {
@@ -103,7 +106,7 @@ std::vector<HeuristicResult> Descriptors::heuristics(int64_t workspace_bytes, in
     check(library.preference_set(&preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
   };
   set(kMaxWorkspaceBytes, static_cast<uint64_t>(workspace_bytes));
-  set(kReductionSchemes, uint32_t{kInComputeType});
+  set(kReductionSchemes, uint32_t{reductions_});
   for (PreferenceAttribute attribute : {kAlignmentA, kAlignmentB, kAlignmentC, kAlignmentD})
     set(attribute, static_cast<uint32_t>(kAlignment));
   std::vector<HeuristicResult> results(static_cast<size_t>(count));

@@ -55,8 +55,8 @@ enum PreferenceAttribute : int {
   kAlignmentC = 7,
   kAlignmentD = 8
 };
-// How the parts of a sum that was split along k are added up: through memory of the compute type.
-enum ReductionScheme : uint32_t { kInComputeType = 2 };
+// How the parts of a sum that was split along k are added up: through memory of the compute type; not at all.
+enum ReductionScheme : uint32_t { kNoReduction = 0, kInComputeType = 2 };
 
 // Member, the library's symbol, parameters. Layouts are a, b, c, d.
 #define INGOT_CUBLASLT_FUNCTIONS(X)                                                                                   \
@@ -137,6 +137,7 @@ class Descriptors {
 
   const Connection& connection_;
   bool residual_;
+  ReductionScheme reductions_;
   Operation operation_;
   Layout w_, x_, y_;
 };

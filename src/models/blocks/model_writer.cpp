@@ -12,10 +12,13 @@
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 
 namespace ingot {
 
 namespace {
+
+constexpr const char* kLastTokens = "last_tokens";
 
 int64_t width_of(const Network& network, Value x) { return network.type(x).shape.back().constant(); }
 
@@ -43,6 +46,16 @@ ModelWriter::ModelWriter(const Checkpoint& checkpoint, const ModelOptions& optio
                             {"context_lengths", "sequences"},
                             {"output_rows", "outputs"}})
     input(name, size);
+  if (options_.choose_tokens) add_choice_inputs();
+}
+
+void ModelWriter::add_choice_inputs() {
+  network.dims.push_back({"listed", 0, 0, int64_t{1} << 30});
+  network.dims.push_back({"slots", 1, 1, 256});
+  network.add_input("sample_options", {DType::kF32, {"outputs", int64_t{sample::kOptions}}, ""});
+  network.add_input("sample_choices", {DType::kI32, {"outputs", int64_t{sample::kChoices}}, ""});
+  network.add_input("sample_listed", {DType::kI32, {"listed", 2}, ""});
+  network.add_state(kLastTokens, {DType::kI32, {"slots"}, ""});
 }
 
 Value ModelWriter::input(const std::string& name, Dim size) {
@@ -77,7 +90,9 @@ Value ModelWriter::head(Value table, std::string_view full_name, bool tied) {
 }
 
 Value ModelWriter::embed(std::string_view input, Value table, const std::string& name) {
-  return add(Embedding{options_.activations}, {network.find(input), table}, name);
+  Value ids = network.find(input);
+  if (options_.choose_tokens && input == "ids") ids = add(NextIds{}, {ids, network.find(kLastTokens)}, "next_ids");
+  return add(Embedding{options_.activations}, {ids, table}, name);
 }
 
 Value ModelWriter::linear(Value x, const std::string& name, int64_t outputs, bool bias) {
@@ -167,6 +182,14 @@ Value ModelWriter::logits(Value x, Value head) {
 
 Network ModelWriter::finish(Value logits) {
   network.add_output("logits", logits);
+  if (options_.choose_tokens) {
+    Values chosen = network.add(Sample{},
+                                {logits, network.find("sample_options"), network.find("sample_choices"),
+                                 network.find("sample_listed"), network.find(kLastTokens)},
+                                "sample");
+    network.add_output("chosen", chosen[0]);
+    states_.emplace_back(kLastTokens, chosen[1]);
+  }
   for (const auto& [name, value] : states_) network.add_output(name, value);
   return std::move(network);
 }

@@ -79,6 +79,7 @@ class ModelWriter {
  private:
   Value weight(const std::string& name, Recipe recipe, DType dtype);
   Value input(const std::string& name, Dim size);
+  void add_choice_inputs();
   // The cache group of layers with this window.
   std::string group_of(int64_t window);
   Value gain_norm(Value x, const std::string& name, float epsilon, Recipe gain);

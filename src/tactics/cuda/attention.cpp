@@ -1,19 +1,19 @@
 #include "tactics/cuda/attention.h"
 
 #include <algorithm>
-#include <array>
+#include <numeric>
 
 #include "base/hash.h"
 #include "ops/attention.h"
 #include "tactics/cuda/cuda_source.h"
+#include "tactics/cuda/matmul_problem.h"
 
 namespace ingot {
 
 namespace {
 
-// Scratch has room for the workers of this many multiprocessors; on a larger GPU the others stay idle.
-constexpr int64_t kMostMultiprocessors = 192;
-constexpr int64_t kMostProductHead = 256;  // what the registers of a thread hold
+constexpr int64_t kMostProductHead = 256;              // what the registers of a thread hold
+constexpr int64_t kMostCluster = 8, kMostSplits = 32;  // blocks that share a pair
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -32,11 +32,12 @@ Form form_of(const Problem& problem) {
   return form;
 }
 
-// How the decodes are made, and what attention_split.cuh has to know of it.
+// How the decodes are made: attention_parts.cuh.
 struct Decode {
   std::string_view file;
-  int64_t blocks = 1, warps = 4, stages = 0;  // blocks: per multiprocessor
-  int64_t tile = 16, part_heads = 1, parts = 1;
+  int64_t part_heads = 1, parts = 1, splits = 1, warps = 1;
+  bool clustered = false;
+  std::vector<std::string> defines;
   int64_t shared_bytes = 0;
 };
 
@@ -45,28 +46,25 @@ struct Chunk {
   std::string_view file;
   std::vector<std::string> defines;
   int64_t rows = 0, threads = 0, shared_bytes = 0;
+  int64_t run = 0;  // positions that one copy of a tensor map brings; 0: states are given as addresses
 };
 
 struct AttentionTiling {
-  // Of decodes: blocks per pair and sequence that form a cluster, or blocks per multiprocessor of attention_split.cuh.
-  int64_t cluster = 0, blocks = 0, warps = 0, stages = 0;
-  int64_t chunk_warps = 0, chunk_tile = 0, chunk_stages = 0;
+  int64_t splits = 1, warps = 8, stages = 0;  // of decodes
+  bool clustered = false;
+  int64_t chunk_warps = 8, chunk_tile = 0, chunk_stages = 0;
   static constexpr auto fields() {
-    return std::tuple{
-        field("blocks", &AttentionTiling::blocks),         field("warps", &AttentionTiling::warps),
-        field("stages", &AttentionTiling::stages),         field("chunk_warps", &AttentionTiling::chunk_warps),
-        field("chunk_tile", &AttentionTiling::chunk_tile), field("chunk_stages", &AttentionTiling::chunk_stages)};
+    return std::tuple{field("splits", &AttentionTiling::splits),
+                      field("warps", &AttentionTiling::warps),
+                      field("stages", &AttentionTiling::stages),
+                      field("clustered", &AttentionTiling::clustered),
+                      field("chunk_warps", &AttentionTiling::chunk_warps),
+                      field("chunk_tile", &AttentionTiling::chunk_tile),
+                      field("chunk_stages", &AttentionTiling::chunk_stages)};
   }
 };
 
-int64_t shared_bytes_limit(const Target& target) {
-  const int arch = std::stoi(target.cuda_arch.substr(3));
-  if (arch == 80) return 163 * 1024;
-  return arch < 90 || arch >= 120 ? 99 * 1024 : 227 * 1024;
-}
-
-// --- the steps
-// --------------------------------------------------------------------------------------------------------
+// --- the steps ------------------------------------------------------------------------------------------------------
 
 std::vector<std::string> common_defines(const Problem& problem) {
   const Attention& op = *problem.op.as<Attention>();
@@ -95,38 +93,33 @@ std::vector<std::string> buffer_arguments(int first, int last) {
   return arguments;
 }
 
-int64_t partial_bytes(const Form& form, const Decode& decode) {
-  return 2 * decode.warps * decode.blocks * kMostMultiprocessors * decode.part_heads * form.v_head * 4;
-}
-
-// Two launches: the workers, and what adds up their parts.
-void add_decode_steps(CompiledTactic& tactic, const Problem& problem, const Target& target, const Decode& decode,
-                      const DeviceModule& module) {
+// One launch, or two when blocks that are no cluster share a pair.
+void add_decode_steps(CompiledTactic& tactic, const Problem& problem, const Target& target, const Decode& decode) {
   const Form form = form_of(problem);
-  const std::string blocks = format("{} * min(sms, {})", decode.blocks, kMostMultiprocessors);
-  const std::string partial_weights = format("scratch {}", partial_bytes(form, decode));
-  ModuleLaunch launch{.function = "attention_decode", .grid = {blocks, "1", "1"}, .dependent = true};
+  const std::vector<std::string> defines = {
+      define("PART_HEADS", decode.part_heads), define("DECODE_SPLITS", decode.splits),
+      define("DECODE_CLUSTERED", int64_t{decode.clustered}), define("DECODE_WARPS", decode.warps)};
+  const int64_t pairs = form.kv_heads * decode.parts;
+  DeviceModule module = module_of(problem, target, decode.file, defines);
+  module.defines.insert(module.defines.end(), decode.defines.begin(), decode.defines.end());
+  ModuleLaunch launch{.function = "attention_decode", .dependent = true};
+  launch.grid = {format("size(4, 0) * {}", pairs * decode.splits), "1", "1"};
   launch.block = {32 * decode.warps, 1, 1};
+  launch.cluster = decode.clustered ? decode.splits : 1;
   launch.shared_bytes = decode.shared_bytes;
   launch.arguments = buffer_arguments(0, 8);
-  for (std::string_view last : {std::string_view("scratch 0"), std::string_view(partial_weights), kSequences})
-    launch.arguments.emplace_back(last);
+  launch.arguments.emplace_back("scratch 0");
+  launch.arguments.emplace_back(kSequences);
   add_module_step(tactic, module, launch, all_buffers());
+  if (decode.splits == 1 || decode.clustered) return;
 
   ModuleLaunch combine{.function = "attention_combine", .dependent = true};
-  combine.grid = {"size(4, 0)", format("{}", form.heads), "1"};
-  combine.block = {256, 1, 1};
-  combine.arguments = {"scratch 0", partial_weights};
-  for (const std::string& argument : buffer_arguments(3, 8)) combine.arguments.push_back(argument);
-  combine.arguments.emplace_back(kSequences);
-  combine.arguments.push_back(format("i32 {} * {}", decode.warps, blocks));
-  add_module_step(tactic,
-                  module_of(problem, target, "attention_combine.cuh",
-                            {define("TILE_SLOTS", decode.tile), define("PARTS", decode.parts),
-                             define("PART_HEADS", decode.part_heads)}),
-                  combine, all_buffers());
-  tactic.scratch_bytes =
-      partial_bytes(form, decode) + 2 * decode.warps * decode.blocks * kMostMultiprocessors * decode.part_heads * 8;
+  combine.grid = {format("size(4, 0) * {}", pairs), "1", "1"};
+  combine.arguments = {"scratch 0", "buf 3", "buf 8"};
+  add_module_step(tactic, module_of(problem, target, "attention_combine.cuh", defines), combine, all_buffers());
+  const int64_t part_bytes = decode.part_heads * (form.v_head * 4 + 8);
+  const int64_t most_decodes = std::min(problem.inputs[0].shape[0].constant(), problem.inputs[4].shape[0].constant());
+  tactic.scratch_bytes = most_decodes * pairs * decode.splits * ceil_div(part_bytes, 16) * 16;
 }
 
 // Starts nothing when all sequences are decodes.
@@ -139,21 +132,61 @@ void add_chunk_step(CompiledTactic& tactic, const Problem& problem, const Chunk&
   launch.block = {chunk.threads, 1, 1};
   launch.shared_bytes = chunk.shared_bytes;
   launch.arguments = buffer_arguments(0, 8);
+  for (size_t state = 1; chunk.run > 0 && state <= 2; ++state) {
+    const int64_t size = state == 1 ? form.head : form.v_head;
+    launch.arguments[state] =
+        format("map {} dtype={} dims=[{}, size({}, 0) * {}] strides=[{}] box=[64, {}] swizzle=128", state,
+               enum_name(form.state), size, state, form.kv_heads * form.page_size, 2 * size, chunk.run);
+  }
   launch.arguments.emplace_back(kSequences);
   add_module_step(tactic, module, launch, all_buffers());
 }
 
-// --- tensor cores
-// -----------------------------------------------------------------------------------------------------
+// What a block of any decode has of shared memory beside its dynamic part: attention_parts.cuh.
+int64_t decode_shared_bytes(const Form& form) { return 16 * (form.v_head * 4 + 8) + 16 * 16 * 8 + 1024; }
 
-// How attention_decode.cuh shares out the query heads of a kv head.
+// --- which tilings are worth a try ----------------------------------------------------------------------------------
+
+int64_t multiprocessors_of(const Target& target) { return target.multiprocessors > 0 ? target.multiprocessors : 132; }
+bool has_clusters(const Target& target) { return std::stoi(target.cuda_arch.substr(3)) >= 90; }
+
+// How many blocks share a pair, the best guess first: a block for every multiprocessor, as far as clusters go. What is
+// measured on contexts of usual length has to serve long ones too, so there are no others for the sake of short ones.
+std::vector<AttentionTiling> split_tilings(int64_t pairs, const Target& target) {
+  const int64_t enough = multiprocessors_of(target), most = has_clusters(target) ? kMostCluster : kMostSplits;
+  int64_t splits = most, more = kMostSplits;
+  while (splits > 1 && pairs * splits > enough) splits /= 2;
+  while (more > 1 && pairs * more > enough) more /= 2;
+  std::vector<AttentionTiling> tilings = {{.splits = splits, .clustered = splits > 1 && has_clusters(target)}};
+  if (more > splits) tilings.push_back({.splits = more});
+  return tilings;
+}
+
+std::string unless_attention(const Problem& problem, const Target& target) {
+  std::string reason = unless_cuda(target);
+  if (reason.empty()) reason = unless_device_floats(problem, {0, 1, 2});
+  if (reason.empty() && problem.inputs[1].dtype != problem.inputs[2].dtype)
+    reason = format("found a k state {} and a v state {}: both must have one dtype", print(problem.inputs[1]),
+                    print(problem.inputs[2]));
+  return reason;
+}
+
+std::string source_version(std::initializer_list<std::string_view> files) {
+  Hasher hasher;
+  for (std::string_view file : files) hasher.add(device_code_version(file));
+  return hex64(hasher.digest());
+}
+
+// --- tensor cores ---------------------------------------------------------------------------------------------------
+
 Decode product_decode(const Form& form, const AttentionTiling& tiling) {
-  Decode decode{.file = "attention_decode.cuh", .blocks = tiling.blocks, .warps = tiling.warps};
-  decode.stages = tiling.stages;
-  const int64_t columns = form.group > 8 && std::max(form.head, form.v_head) <= 128 ? 16 : 8;
-  decode.part_heads = std::min(form.group, columns);
-  decode.parts = ceil_div(form.group, columns);
-  decode.shared_bytes = tiling.warps * tiling.stages * decode.tile * (2 * form.head + 16 + 2 * form.v_head + 16);
+  Decode decode{.file = "attention_decode.cuh", .splits = tiling.splits, .warps = tiling.warps};
+  decode.clustered = tiling.clustered;
+  // Query heads are columns of products, in eights; registers hold 16 of them only for small heads.
+  decode.part_heads = std::min<int64_t>(form.group, std::max(form.head, form.v_head) <= 128 ? 16 : 8);
+  decode.parts = ceil_div(form.group, decode.part_heads);
+  decode.defines = {define("DECODE_STAGES", tiling.stages)};
+  decode.shared_bytes = tiling.warps * tiling.stages * 16 * (2 * form.head + 16 + 2 * form.v_head + 16);
   return decode;
 }
 
@@ -174,31 +207,16 @@ Chunk sm90_chunk(const Form& form, const AttentionTiling& tiling) {
                       define("CHUNK_STAGES", tiling.chunk_stages)},
           .rows = rows,
           .threads = 32 * (tiling.chunk_warps + 4),
-          .shared_bytes = 1024 + rows * k_row + slots * (k_row + v_row)};
+          .shared_bytes = 1024 + rows * k_row + slots * (k_row + v_row),
+          .run = std::gcd(form.page_size, tiling.chunk_tile)};
 }
 
-std::string unless_attention(const Problem& problem, const Target& target) {
-  std::string reason = unless_cuda(target);
-  if (reason.empty()) reason = unless_device_floats(problem, {0, 1, 2});
-  if (reason.empty() && problem.inputs[1].dtype != problem.inputs[2].dtype)
-    reason = format("found a k state {} and a v state {}: both must have one dtype", print(problem.inputs[1]),
-                    print(problem.inputs[2]));
-  return reason;
-}
-
-std::string unless_products(const Problem& problem) {
-  const Form form = form_of(problem);
+std::string unless_products(const Form& form) {
   if (form.state == DType::kF32) return "needs bf16 or f16 states";
   for (int64_t head : {form.head, form.v_head})
     if (head % 16 != 0 || head > kMostProductHead)
       return format("found heads of {}: needs multiples of 16 up to {}", head, kMostProductHead);
   return "";
-}
-
-std::string source_version(std::initializer_list<std::string_view> files) {
-  Hasher hasher;
-  for (std::string_view file : files) hasher.add(device_code_version(file));
-  return hex64(hasher.digest());
 }
 
 class ProductSource final : public TacticSource {
@@ -214,20 +232,22 @@ class ProductSource final : public TacticSource {
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
     if (!problem.op.is<Attention>()) return Unsupported{};
-    std::string reason = unless_attention(problem, target);
-    if (reason.empty() && hopper_) reason = unless_hopper(target);
-    if (reason.empty()) reason = unless_products(problem);
-    if (!reason.empty()) return Unsupported{reason};
+    if (std::string reason = refusal(problem, target); !reason.empty()) return Unsupported{reason};
     const Form form = form_of(problem);
-    const int64_t limit = shared_bytes_limit(target);
+    const int64_t tokens = problem.inputs[0].shape[0].constant(), sequences = problem.inputs[4].shape[0].constant();
+    std::vector<AttentionTiling> decodes = decode_tilings(form, sequences, target),
+                                 chunks = chunk_tilings(form, target);
+    if (decodes.empty() || chunks.empty()) return Unsupported{"needs more shared memory than a block may have"};
+    // What the problem has none of is not measured either.
+    (tokens <= sequences ? chunks : decodes).resize(1);
     std::vector<std::string> configs;
-    for (const AttentionTiling& decode : decode_tilings(form, limit))
-      for (const AttentionTiling& chunk : chunk_tilings(form, limit)) {
-        AttentionTiling tiling = chunk;
-        tiling.blocks = decode.blocks, tiling.warps = decode.warps, tiling.stages = decode.stages;
+    for (const AttentionTiling& decode : decodes)
+      for (const AttentionTiling& chunk : chunks) {
+        AttentionTiling tiling = decode;
+        tiling.chunk_warps = chunk.chunk_warps, tiling.chunk_tile = chunk.chunk_tile;
+        tiling.chunk_stages = chunk.chunk_stages;
         configs.push_back(print_fields(tiling));
       }
-    if (configs.empty()) return Unsupported{"needs more shared memory than a block may have"};
     return configs;
   }
 
@@ -235,38 +255,59 @@ class ProductSource final : public TacticSource {
     Lexer lexer(config);
     const auto tiling = parse_fields<AttentionTiling>(lexer);
     const Form form = form_of(problem);
-    const Decode decode = product_decode(form, tiling);
-    const Chunk chunk = hopper_ ? sm90_chunk(form, tiling) : mma_chunk(form, tiling);
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    add_decode_steps(tactic, problem, target, decode,
-                     module_of(problem, target, decode.file,
-                               {define("DECODE_WARPS", decode.warps), define("DECODE_STAGES", decode.stages)}));
+    add_decode_steps(tactic, problem, target, product_decode(form, tiling));
+    const Chunk chunk = hopper_ ? sm90_chunk(form, tiling) : mma_chunk(form, tiling);
     add_chunk_step(tactic, problem, chunk, module_of(problem, target, chunk.file, chunk.defines));
     return tactic;
   }
 
  private:
-  // Enough bytes under way: about 64 KB on every multiprocessor, beside the tiles in use.
-  static std::vector<AttentionTiling> decode_tilings(const Form& form, int64_t limit) {
+  std::string refusal(const Problem& problem, const Target& target) const {
+    std::string reason = unless_attention(problem, target);
+    if (reason.empty() && hopper_) reason = unless_hopper(target);
+    const Form form = form_of(problem);
+    if (reason.empty()) reason = unless_products(form);
+    if (reason.empty() && hopper_ && form.page_size % 8 != 0)
+      reason = format("found pages of {} positions: needs multiples of 8", form.page_size);
+    return reason;
+  }
+
+  // For each way to share out, warps whose rings fill the shared memory that their block has of a multiprocessor: bytes
+  // under way are what counts.
+  static std::vector<AttentionTiling> decode_tilings(const Form& form, int64_t sequences, const Target& target) {
+    const int64_t pairs = sequences * form.kv_heads * product_decode(form, {.stages = 1}).parts;
+    const int64_t limit = shared_bytes_limit(target),
+                  tile_bytes = product_decode(form, {.warps = 1, .stages = 1}).shared_bytes;
     std::vector<AttentionTiling> tilings;
-    for (auto [blocks, warps, stages] : std::array<std::array<int64_t, 3>, 3>{{{2, 4, 3}, {1, 4, 3}, {1, 4, 2}}}) {
-      AttentionTiling tiling{.blocks = blocks, .warps = warps, .stages = stages};
-      if (tilings.empty() && blocks * (product_decode(form, tiling).shared_bytes + 1024) <= limit + 1024)
+    for (AttentionTiling tiling : split_tilings(pairs, target)) {
+      const int64_t blocks = std::clamp<int64_t>(ceil_div(pairs * tiling.splits, multiprocessors_of(target)), 1, 4);
+      const int64_t own_bytes = decode_shared_bytes(form);
+      for (int64_t warps : {4, 2, 1}) {
+        tiling.warps = warps;
+        tiling.stages = std::min<int64_t>(6, (limit / blocks - own_bytes) / (warps * tile_bytes));
+        if (tiling.stages < (warps == 1 ? 2 : 3)) continue;
         tilings.push_back(tiling);
+        break;
+      }
     }
     return tilings;
   }
 
-  std::vector<AttentionTiling> chunk_tilings(const Form& form, int64_t limit) const {
-    std::vector<AttentionTiling> offers, tilings;
-    const bool large = std::max(form.head, form.v_head) > 128;
-    if (hopper_)
-      offers = {{.chunk_warps = 8, .chunk_tile = large ? 64 : 128, .chunk_stages = 2}};
-    else
-      offers = {{.chunk_warps = 4}};
-    for (const AttentionTiling& offer : offers)
-      if ((hopper_ ? sm90_chunk(form, offer) : mma_chunk(form, offer)).shared_bytes <= limit) tilings.push_back(offer);
+  std::vector<AttentionTiling> chunk_tilings(const Form& form, const Target& target) const {
+    std::vector<AttentionTiling> offers = {{.chunk_warps = 4}}, tilings;
+    if (hopper_) {
+      // 64 rows for each four warps. Few tokens make more blocks of fewer rows.
+      const int64_t head = std::max(form.head, form.v_head), tile = head > 128 ? 64 : 128;
+      offers = {{.chunk_warps = 8, .chunk_tile = tile, .chunk_stages = 2},
+                {.chunk_warps = 4, .chunk_tile = tile, .chunk_stages = 2}};
+      if (head <= 64) offers.insert(offers.begin(), {.chunk_warps = 12, .chunk_tile = tile, .chunk_stages = 2});
+    }
+    for (const AttentionTiling& offer : offers) {
+      const Chunk chunk = hopper_ ? sm90_chunk(form, offer) : mma_chunk(form, offer);
+      if (chunk.shared_bytes <= shared_bytes_limit(target)) tilings.push_back(offer);
+    }
     return tilings;
   }
 
@@ -274,8 +315,7 @@ class ProductSource final : public TacticSource {
   std::string version_;
 };
 
-// --- everything
-// -------------------------------------------------------------------------------------------------------
+// --- everything -----------------------------------------------------------------------------------------------------
 
 class GeneralSource final : public TacticSource {
  public:
@@ -287,10 +327,13 @@ class GeneralSource final : public TacticSource {
     if (!problem.op.is<Attention>()) return Unsupported{};
     if (std::string reason = unless_attention(problem, target); !reason.empty()) return Unsupported{reason};
     const Form form = form_of(problem);
-    AttentionTiling tiling{.blocks = 4, .warps = 4, .chunk_warps = 8};
-    const int64_t limit = shared_bytes_limit(target);
+    const int64_t pairs = problem.inputs[4].shape[0].constant() * form.kv_heads * decode_of(form, {}).parts;
+    // Its loads run ahead of nothing: a multiprocessor needs two blocks.
+    AttentionTiling tiling = split_tilings(ceil_div(pairs, 2), target)[0];
+    const int64_t limit = shared_bytes_limit(target) - decode_shared_bytes(form);
+    while (tiling.warps > 0 && decode_of(form, tiling).shared_bytes > limit) tiling.warps /= 2;
     while (tiling.chunk_warps > 0 && chunk_of(form, tiling).shared_bytes > limit) tiling.chunk_warps /= 2;
-    if (tiling.chunk_warps == 0 || decode_of(form, tiling).shared_bytes > limit)
+    if (tiling.warps == 0 || tiling.chunk_warps == 0)
       return Unsupported{format("found heads of {} and {}: too much for shared memory", form.head, form.v_head)};
     return std::vector<std::string>{print_fields(tiling)};
   }
@@ -300,28 +343,28 @@ class GeneralSource final : public TacticSource {
     const auto tiling = parse_fields<AttentionTiling>(lexer);
     const Form form = form_of(problem);
     const Decode decode = decode_of(form, tiling);
-    const DeviceModule module =
-        module_of(problem, target, "attention.cuh",
-                  {define("DECODE_WARPS", tiling.warps), define("PART_HEADS", decode.part_heads),
-                   define("PARTS", decode.parts), define("CHUNK_WARPS", tiling.chunk_warps)});
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    add_decode_steps(tactic, problem, target, decode, module);
+    add_decode_steps(tactic, problem, target, decode);
+    const DeviceModule module = tactic.modules.front();
     add_chunk_step(tactic, problem, chunk_of(form, tiling), module);
     return tactic;
   }
 
  private:
   static Decode decode_of(const Form& form, const AttentionTiling& tiling) {
-    Decode decode{.blocks = tiling.blocks, .warps = tiling.warps, .tile = 32};
+    Decode decode{.file = "attention.cuh", .splits = tiling.splits, .warps = tiling.warps};
+    decode.clustered = tiling.clustered;
     decode.part_heads = std::min<int64_t>(form.group, 8);
     decode.parts = ceil_div(form.group, decode.part_heads);
-    decode.shared_bytes = tiling.warps * decode.part_heads * form.head * 4;
+    decode.defines = {define("CHUNK_WARPS", tiling.chunk_warps)};
+    decode.shared_bytes = tiling.warps * ceil_div(decode.part_heads * std::max(form.head, form.v_head), 4) * 16;
     return decode;
   }
   static Chunk chunk_of(const Form& form, const AttentionTiling& tiling) {
     const int64_t rows = 8 * tiling.chunk_warps;
-    return {.rows = rows,
+    return {.file = "attention.cuh",
+            .rows = rows,
             .threads = 32 * tiling.chunk_warps,
             .shared_bytes = 4 * (rows * (form.head + 32) + 32 * ((form.head | 1) + form.v_head))};
   }

@@ -1,19 +1,18 @@
 // Attention for every head size and dtype, in f32 arithmetic: y = softmax(mask(scale q k^T)) v over paged K and V.
 //
-// attention_decode takes sequences with one token: a warp is a worker (attention_split.cuh) that takes tiles of 32
-// positions, one per lane for the scores, then one element of the result per lane. attention_chunk takes the others
-// (attention_rows.cuh): a block brings tiles of 32 positions to shared memory, and every warp makes 8 rows.
+// attention_decode takes sequences with one token (attention_parts.cuh): a warp takes tiles of 32 positions, one per
+// lane for the scores, then one element of the result per lane. attention_chunk takes the others (attention_rows.cuh):
+// a block brings tiles of 32 positions to shared memory, and every warp makes 8 rows.
 //
-// #defines: those of attention_step.cuh, DECODE_WARPS, PART_HEADS (query heads of a worker, of PARTS per kv head),
-// CHUNK_WARPS. Dynamic shared memory, in floats: of attention_decode DECODE_WARPS * PART_HEADS * HEAD; of
-// attention_chunk 8 * CHUNK_WARPS * (HEAD + 32) + 32 * ((HEAD | 1) + V_HEAD).
+// #defines: those of attention_parts.cuh and CHUNK_WARPS. Dynamic shared memory, in floats: of attention_decode
+// DECODE_WARPS * PART_HEADS * max(HEAD, V_HEAD), per warp a multiple of 4; of attention_chunk
+// 8 * CHUNK_WARPS * (HEAD + 32) + 32 * ((HEAD | 1) + V_HEAD).
+#include "attention_parts.cuh"
 #include "attention_rows.cuh"
-#include "attention_split.cuh"
 
 namespace attention {
 
 constexpr int kTile = 32;
-constexpr int kPairs = KV_HEADS * PARTS;
 constexpr int kWarpRows = 8, kRows = CHUNK_WARPS * kWarpRows;
 constexpr int kElements = ceil_div(V_HEAD, 32);  // of a result, per lane
 
@@ -31,12 +30,7 @@ __device__ __forceinline__ int page_of(const Step& step, int page_begin, int slo
 
 // --- sequences with one token ----------------------------------------------------------------------------------------
 
-// The part of a pair that a worker makes: slots [begin, end) for the query heads from `head` on.
-struct Task {
-  int head, heads, kv_head;
-  int page_begin, begin, end;
-};
-
+// The running result of a warp.
 struct Running {
   float sums[PART_HEADS][kElements] = {};
   float greatest[PART_HEADS], weight[PART_HEADS];  // weight: of this lane's positions
@@ -69,8 +63,8 @@ struct Running {
   __device__ __forceinline__ void add(const Step& step, const Task& task, const float* q, const KT* k, const KT* v,
                                       int slot) {
     int lane = threadIdx.x & 31, at = slot + lane;
-    bool seen = at >= task.begin && at < task.end;
-    int page = seen ? page_of(step, task.page_begin, at) : 0;
+    bool seen = at >= task.first_slot && at < task.sequence.end_slot;
+    int page = seen ? page_of(step, task.sequence.page_begin, at) : 0;
     float x[PART_HEADS];
     score(x, q, k + vector_begin(page, task.kv_head, at % PAGE, HEAD), seen);
 #pragma unroll
@@ -81,7 +75,7 @@ struct Running {
 #pragma unroll
       for (int j = 0; j < kElements; ++j) sums[h][j] *= factor;
     }
-    int first = max(task.begin - slot, 0), last = min(task.end - slot, 32);
+    int first = max(task.first_slot - slot, 0), last = min(task.sequence.end_slot - slot, 32);
 #pragma unroll 2
     for (int i = first; i < last; ++i) {
       const KT* value = v + vector_begin(__shfl_sync(kAll, page, i), task.kv_head, (slot + i) % PAGE, V_HEAD);
@@ -98,23 +92,17 @@ struct Running {
     }
   }
 
-  // Writes the results, or with `part` what the combining step needs.
-  __device__ __forceinline__ void finish(QT* y, float* part, float2* part_weights, int heads) {
+  // Leaves the sums [heads, V_HEAD] and the weights for others to add up.
+  __device__ __forceinline__ void leave(float* part, float2* part_weights, int heads) {
     int lane = threadIdx.x & 31;
 #pragma unroll
     for (int h = 0; h < PART_HEADS; ++h) {
       float total = warp_sum(weight[h]);
-      if (h >= heads) continue;
-      if (part && lane == 0) part_weights[h] = {greatest[h], total};
+      if (h >= heads) break;
+      if (lane == 0) part_weights[h] = {greatest[h], total};
 #pragma unroll
-      for (int j = 0; j < kElements; ++j) {
-        int d = j * 32 + lane;
-        if (d >= V_HEAD) break;
-        if (part)
-          part[h * V_HEAD + d] = sums[h][j];
-        else
-          y[h * V_HEAD + d] = from_float<QT>(sums[h][j] / total);
-      }
+      for (int j = 0; j < kElements; ++j)
+        if (int d = j * 32 + lane; d < V_HEAD) part[h * V_HEAD + d] = sums[h][j];
     }
   }
 };
@@ -206,58 +194,42 @@ struct WarpRows {
 
 }  // namespace attention
 
-extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, 2)
     attention_decode(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
-                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, float* partial,
-                     float2* partial_weights, int sequences) {
+                     const int* page_starts, const int* page_list, const int* context_starts, QT* y,
+                     attention::PartSums* partial, int sequences) {
   using namespace attention;
+  // Of each warp, q and later the sums.
+  constexpr int kWarpFloats = PART_HEADS * (HEAD > V_HEAD ? HEAD : V_HEAD) + 3 & ~3;
   extern __shared__ __align__(16) float shared[];
+  __shared__ float2 warp_weights[DECODE_WARPS][PART_HEADS];
+  allow_next();
   wait_for_previous();
-  allow_next();  // only now: attention_combine reads the lists of the step before its own wait
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
-  int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, worker = warp * gridDim.x + blockIdx.x;
-  int total = total_tiles<kTile>(step) * kPairs, per_worker = ceil_div(total, DECODE_WARPS * gridDim.x);
-  int begin = worker * per_worker, left = min(per_worker, total - begin);
-  if (left <= 0) return;
+  Task task;
+  if (!find_task<kTile>(step, task)) return;
 
-  float* q_shared = shared + warp * PART_HEADS * HEAD;
-  Place place = place_of<kTile, kPairs>(step, begin);
-  for (bool first = true; left > 0; first = false) {
-    Sequence sequence = sequence_at(step, place.sequence);
-    int tiles = min(left, place.tiles - place.tile), in_group = place.pair % PARTS * PART_HEADS;
-    Task task{place.pair / PARTS * kGroup + in_group,
-              min(PART_HEADS, kGroup - in_group),
-              place.pair / PARTS,
-              sequence.page_begin,
-              first_visible(sequence.end_slot),
-              sequence.end_slot};
-    int64 row = int64(sequence.first_token) * HEADS + task.head;
-    __syncwarp();
-    for (int i = lane; i < PART_HEADS * HEAD; i += 32)
-      q_shared[i] = i < task.heads * HEAD ? to_float(q[row * HEAD + i]) : 0.0f;
-    __syncwarp();
-    Running running;
-    for (int i = 0; i < tiles; ++i)
-      running.add(step, task, q_shared, k, v, (task.begin / kTile + place.tile + i) * kTile);
-    int64 part = int64(worker) * 2 + !first;
-    bool whole = tiles == place.tiles;
-    running.finish(y + row * V_HEAD, whole ? nullptr : partial + part * PART_HEADS * V_HEAD,
-                   partial_weights + part * PART_HEADS, task.heads);
-    left -= tiles;
-    place.tile += tiles - 1;
-    if (left > 0) advance<kTile, kPairs>(step, place);
-  }
+  int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  float* mine = shared + warp * kWarpFloats;
+  for (int i = lane; i < PART_HEADS * HEAD; i += 32)
+    mine[i] = i < task.heads * HEAD ? to_float(q[task.row * HEAD + i]) : 0.0f;
+  __syncwarp();
+  Running running;
+  for (int tile = task.tile; tile < task.end_tile; ++tile) running.add(step, task, mine, k, v, tile * kTile);
+  __syncwarp();
+  running.leave(mine, warp_weights[warp], task.heads);
+  combine_warps(reinterpret_cast<unsigned char*>(shared), kWarpFloats * 4, warp_weights, task, y, partial);
 }
 
-extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 1)
     attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
   using namespace attention;
   extern __shared__ __align__(16) float shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   float *weights = shared, *q_tile = weights + kRows * 32, *v_tile = q_tile + kRows * HEAD;

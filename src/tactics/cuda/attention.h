@@ -1,4 +1,4 @@
-// The sources of attention on NVIDIA GPUs. All of them share out decodes over the GPU (attention_split.cuh); they
+// The sources of attention on NVIDIA GPUs. All of them share out decodes over the GPU (attention_parts.cuh); they
 // differ in how they make sequences with several tokens.
 #pragma once
 

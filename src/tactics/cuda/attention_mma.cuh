@@ -8,39 +8,31 @@
 // #defines: those of attention_step.cuh and CHUNK_WARPS. HEAD and V_HEAD are multiples of 16. Dynamic shared memory:
 // 2 * 64 rows of K and V each 16 bytes longer than the vector; beyond 128 elements also 16 * CHUNK_WARPS such rows of
 // q.
+#include "attention_copy.cuh"
 #include "attention_rows.cuh"
-#include "device/mma_sync.cuh"
 
 namespace attention {
 
-constexpr int kRows = CHUNK_WARPS * 16, kTile = 64;
-constexpr int kKStride = HEAD * 2 + 16, kVStride = V_HEAD * 2 + 16;
+constexpr int kRows = CHUNK_WARPS * 16, kTile = 64, kPieces = kTile / kPiece;
+constexpr int kKStride = row_bytes(HEAD), kVStride = row_bytes(V_HEAD);
 constexpr int kStageBytes = kTile * (kKStride + kVStride);
 constexpr bool kQInRegisters = HEAD <= 128;
 
+// Every warp copies the pieces whose turn it is, K and V of a tile counted on.
 struct TileCopier {
-  const Step& step;
+  PieceCopier copier;
   const KT *k, *v;
-  int kv_head, page_begin;
-  Span span;
 
-  template <int SIZE>
-  __device__ __forceinline__ void copy_rows(uint32 target, const KT* state, int slot) const {
-    constexpr int kChunks = SIZE / 8, kStride = SIZE * 2 + 16, kCopies = kTile * kChunks;
-#pragma unroll
-    for (int i = 0; i < ceil_div(kCopies, CHUNK_WARPS * 32); ++i) {
-      int index = i * CHUNK_WARPS * 32 + threadIdx.x, row = index / kChunks, chunk = index % kChunks, at = slot + row;
-      if (kCopies % (CHUNK_WARPS * 32) != 0 && index >= kCopies) break;
-      bool wanted = at >= span.first_slot && at < span.end_slot;
-      int page = wanted ? step.page_list[page_begin + at / PAGE] : 0;
-      copy_async(target + row * kStride + chunk * 16, state + vector_begin(page, kv_head, at % PAGE, SIZE) + chunk * 8,
-                 wanted);
-    }
-  }
-  __device__ __forceinline__ void copy_tile(uint32 target, int slot) const {
-    if (slot < span.end_slot) {
-      copy_rows<HEAD>(target, k, slot);
-      copy_rows<V_HEAD>(target + kTile * kKStride, v, slot);
+  __device__ __forceinline__ void copy_tile(uint32 target, int slot) {
+    if (slot < copier.end_slot) {
+      for (int i = threadIdx.x / 32; i < 2 * kPieces; i += CHUNK_WARPS) {
+        int part = i % kPieces, piece = slot / kPiece + part;
+        copier.prepare(piece);
+        if (i < kPieces)
+          copier.copy<HEAD>(target + part * kPiece * kKStride, k, piece);
+        else
+          copier.copy<V_HEAD>(target + kTile * kKStride + part * kPiece * kVStride, v, piece);
+      }
     }
     commit_copies();
   }
@@ -155,19 +147,20 @@ struct WarpRows {
 
 }  // namespace attention
 
-extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(CHUNK_WARPS * 32, 8 / CHUNK_WARPS)
     attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
                     const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
   using namespace attention;
   extern __shared__ __align__(128) unsigned char shared[];
   allow_next();
-  wait_for_previous();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
 
   Span span = span_of(rows);
-  TileCopier copier{step, k, v, rows.kv_head, rows.sequence.page_begin, span};
+  TileCopier copier{{page_list + rows.sequence.page_begin, rows.kv_head, span.first_slot, span.end_slot}, k, v};
+  static_assert(CHUNK_WARPS % kPieces == 0, "a warp's pieces follow each other in rising order");
   uint32 ring = shared_address(shared);
   int slot = span.first_slot / kTile * kTile, stage = 0;
   copier.copy_tile(ring, slot);

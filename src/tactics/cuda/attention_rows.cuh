@@ -1,6 +1,7 @@
 // How the sequences with several tokens are cut for a block. Rows are the query heads that share a kv head, token by
 // token: row r is head r % kGroup of token r / kGroup, so that also a short chunk fills the rows of a product. A block
-// makes up to ROWS of them; blocks that find none left end at once.
+// makes up to ROWS of them; blocks that find none left end at once. The lists of the step are read before the kernels
+// in front have ended: they must have been written before the first kernel of the step began.
 //
 // Grid: (ceil(tokens * kGroup / ROWS) + sequences) * KV_HEADS blocks suffice. A step with no more tokens than sequences
 // must hold no sequence with several: it need not be launched.
@@ -24,6 +25,16 @@ struct Rows {
     return (token * HEADS + kv_head * kGroup + row % kGroup) * size;
   }
 };
+
+__device__ __forceinline__ int inclusive_sum(int x) {
+  int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    int other = __shfl_up_sync(kAll, x, d);
+    if (lane >= d) x += other;
+  }
+  return x;
+}
 
 // The rows of a block; called by whole warps. The last rows of a sequence, which see most, come first.
 template <int ROWS>

@@ -1,17 +1,18 @@
 // Attention of sequences with several tokens on Hopper: y = softmax(mask(scale q k^T)) v over paged K and V, for bf16
 // and f16 states, by products of warpgroups.
 //
-// A block takes 64 rows per consumer warpgroup (attention_rows.cuh). The first warpgroup only copies: it gathers tiles
-// of TILE positions from the pages into rings of K and V, as deep as CHUNK_STAGES, in the 128-byte swizzle. A consumer
-// starts the product of q with the next tile of K before it waits for that of the weights with V, so that the softmax
-// of one runs beside the products of others. Sums and weights stay in registers.
+// A block takes 64 rows per consumer warpgroup (attention_rows.cuh). A warp of the first warpgroup only copies: it
+// gathers tiles of CHUNK_TILE positions from the pages into rings of K and V, CHUNK_STAGES deep. A consumer starts the
+// product of q with the next tile of K before it waits for that of the weights with V, so that the softmax of one runs
+// beside the products of others. Sums and weights stay in registers.
 //
-// #defines: those of attention_step.cuh, CHUNK_GROUPS (consumers), CHUNK_TILE and CHUNK_STAGES. HEAD and V_HEAD are
-// multiples of 16. Block: 128 * (CHUNK_GROUPS + 1) threads. Dynamic shared memory: 1024 bytes to align, then rows of
-// 128 bytes for every 64 elements begun: 64 * CHUNK_GROUPS of q, CHUNK_STAGES * CHUNK_TILE of K and of V.
+// #defines: those of attention_step.cuh, CHUNK_GROUPS (consumers), CHUNK_TILE, CHUNK_STAGES. HEAD
+// and V_HEAD are multiples of 16, PAGE of 8. The maps of K and V are matrices with a row per vector of the pool, boxes
+// of 64 elements by kRun rows, the 128-byte swizzle. Block: 128 * (CHUNK_GROUPS + 1) threads. Dynamic shared memory:
+// 1024 bytes to align, then rows of 128 bytes for every 64 elements begun: 64 * CHUNK_GROUPS of q, CHUNK_STAGES *
+// CHUNK_TILE of K and of V.
 #include "attention_rows.cuh"
-#include "device/mbarrier.cuh"
-#include "device/mma_sync.cuh"
+#include "device/tma.cuh"
 #include "device/wgmma.cuh"
 
 namespace attention {
@@ -21,21 +22,17 @@ constexpr int kKBlocks = ceil_div(HEAD, 64), kVBlocks = ceil_div(V_HEAD, 64);  /
 constexpr int kQBlockBytes = kRows * 128, kTileBlockBytes = kTile * 128;
 constexpr int kKBytes = kKBlocks * kTileBlockBytes, kVBytes = kVBlocks * kTileBlockBytes;
 // Registers of a thread: a block has all of the multiprocessor's 64 K.
-constexpr int kProducerRegisters = CHUNK_GROUPS == 3 ? 32 : CHUNK_GROUPS == 2 ? 40 : 56;
-constexpr int kConsumerRegisters = CHUNK_GROUPS == 3 ? 160 : CHUNK_GROUPS == 2 ? 232 : 248;
+constexpr int kProducerRegisters = CHUNK_GROUPS == 3 ? 32 : CHUNK_GROUPS == 2 ? 24 : 56;
+constexpr int kConsumerRegisters = CHUNK_GROUPS == 3 ? 160 : CHUNK_GROUPS == 2 ? 240 : 248;
 
-// 16 bytes `chunk` of row `row` of a tile in blocks of 64 elements, swizzled.
-__device__ __forceinline__ int swizzled(int row, int chunk, int block_bytes) {
-  return chunk / 8 * block_bytes + row * 128 + (chunk % 8 ^ row % 8) * 16;
+// Where 16 bytes `chunk` of row `row` lie in a tile of blocks of 64 elements.
+__device__ __forceinline__ int place_of(int row, int chunk, int block_bytes) {
+  return chunk / 8 * block_bytes + swizzled<128>(row * 128 + chunk % 8 * 16);
 }
 
 struct Barriers {
   Mbarrier k_full[kStages], k_free[kStages], v_full[kStages], v_free[kStages];
 };
-
-// Two consumers start their products in turn, so that the softmax of one runs beside the products of the other.
-constexpr bool kInTurns = CHUNK_GROUPS == 2 && CHUNK_TURNS;
-__device__ __forceinline__ void let_go(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(4 + group) : "memory"); }
 
 // One arrival for a whole warp: those of all threads would queue up.
 __device__ __forceinline__ void arrive_once(Mbarrier* barrier) {
@@ -52,69 +49,59 @@ struct Turn {
   }
 };
 
-// --- the warpgroup that copies ---------------------------------------------------------------------------------------
+// --- the warp that copies
+// ---------------------------------------------------------------------------------------------
+
+// Positions that one copy brings: they follow each other in memory.
+constexpr int kRun = greatest_divisor(PAGE, kTile), kRuns = kTile / kRun;
+static_assert(kRun % 8 == 0 && 32 % kRuns == 0, "eight rows are the period of the swizzle");
 
 struct Producer {
   const Step& step;
   Barriers& barriers;
   Span span;
   int kv_head, page_begin;
-  Mbarrier* pending = nullptr;  // what waits for the copies before the last
 
-  // One tile of a state, once `free` has seen `parity`. A tile counts as full when the next one's copies are on their
-  // way or cannot start yet: only then is it waited for.
-  template <int SIZE>
-  __device__ __forceinline__ void copy_tile(uint32 target, const KT* state, int slot, Mbarrier* full, Mbarrier* free,
-                                            uint32 parity) {
-    if (!phase_done(free, parity)) {
-      finish();
-      wait(free, parity);
-    }
-    constexpr int kChunks = SIZE / 8, kCopies = kTile * kChunks;
-#pragma unroll 4
-    for (int i = 0; i < ceil_div(kCopies, 128); ++i) {
-      int index = i * 128 + threadIdx.x, row = index / kChunks, chunk = index % kChunks, at = slot + row;
-      if (kCopies % 128 != 0 && index >= kCopies) break;
-      bool wanted = at >= span.first_slot && at < span.end_slot;
-      int page = wanted ? step.page_list[page_begin + at / PAGE] : 0;
-      copy_async(target + swizzled(row, chunk, kTileBlockBytes),
-                 state + vector_begin(page, kv_head, at % PAGE, SIZE) + chunk * 8, wanted);
-    }
-    commit_copies();
-    if (pending) {
-      wait_for_copies<1>();
-      publish();
-    }
-    pending = full;
+  // The row of the state's matrix of vectors where lane l's copies of a tile begin: lane l makes those of run
+  // l % kRuns. What no row sees is read from in front of the matrix: as zeros.
+  __device__ __forceinline__ int row_of(int slot) const {
+    int at = slot + threadIdx.x % kRuns * kRun;
+    if (at >= span.end_slot || at + kRun <= span.first_slot) return -kRun;
+    return (step.page_list[page_begin + at / PAGE] * KV_HEADS + kv_head) * PAGE + at % PAGE;
   }
-  __device__ __forceinline__ void publish() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    arrive_once(pending);
-  }
-  __device__ __forceinline__ void finish() {
-    if (!pending) return;
-    wait_for_copies<0>();
-    publish();
-    pending = nullptr;
+
+  template <int BLOCKS>
+  __device__ __forceinline__ void copy_tile(unsigned char* target, const TensorMap& map, int row, Mbarrier* full) {
+    int lane = threadIdx.x;
+    if (lane == 0) arrive_and_expect(full, BLOCKS * kTileBlockBytes);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < ceil_div(BLOCKS * kRuns, 32); ++i) {
+      int block = i * (32 / kRuns) + lane / kRuns;
+      if (block < BLOCKS)
+        load_box(target + block * kTileBlockBytes + lane % kRuns * kRun * 128, map, full, block * 64, row);
+    }
   }
 
   // K of the first tile, K of the second and V of the first, and so on: as consumers need them.
-  __device__ __forceinline__ void run(const KT* k, const KT* v, uint32 k_ring, uint32 v_ring) {
-    int first = span.first_slot / kTile * kTile;
+  __device__ __forceinline__ void run(const TensorMap& k, const TensorMap& v, unsigned char* k_ring,
+                                      unsigned char* v_ring) {
+    int first = span.first_slot / kTile * kTile, row = row_of(first), row_before = row;
     Turn k_turn, v_turn;
     for (int slot = first; slot < span.end_slot + kTile; slot += kTile) {
+      int next_row = row_of(slot + kTile);
       if (slot < span.end_slot) {
-        copy_tile<HEAD>(k_ring + k_turn.stage * kKBytes, k, slot, &barriers.k_full[k_turn.stage],
-                        &barriers.k_free[k_turn.stage], k_turn.parity ^ 1);
+        wait(&barriers.k_free[k_turn.stage], k_turn.parity ^ 1);
+        copy_tile<kKBlocks>(k_ring + k_turn.stage * kKBytes, k, row, &barriers.k_full[k_turn.stage]);
         k_turn.next();
       }
       if (slot > first) {
-        copy_tile<V_HEAD>(v_ring + v_turn.stage * kVBytes, v, slot - kTile, &barriers.v_full[v_turn.stage],
-                          &barriers.v_free[v_turn.stage], v_turn.parity ^ 1);
+        wait(&barriers.v_free[v_turn.stage], v_turn.parity ^ 1);
+        copy_tile<kVBlocks>(v_ring + v_turn.stage * kVBytes, v, row_before, &barriers.v_full[v_turn.stage]);
         v_turn.next();
       }
+      row_before = row, row = next_row;
     }
-    finish();
   }
 };
 
@@ -131,16 +118,15 @@ struct Consumer {
   __device__ __forceinline__ void load_q(const Rows& rows, const QT* q, unsigned char* q_shared, int group) {
     constexpr int kChunks = HEAD / 8;
     int thread = threadIdx.x % 128;
-#pragma unroll 4
-    for (int index = thread; index < 64 * kChunks; index += 128) {
-      int row = group * 64 + index / kChunks, chunk = index % kChunks;
+#pragma unroll 8
+    for (int i = 0; i < kChunks / 2; ++i) {
+      int index = i * 128 + thread, row = group * 64 + index / kChunks, chunk = index % kChunks;
       // Rows behind the last repeat it; they are not written.
       const QT* source = q + rows.vector_of(rows.first + min(row, rows.count - 1), HEAD) + chunk * 8;
-      uint4 packed = {load_pair<KT>(source), load_pair<KT>(source + 2), load_pair<KT>(source + 4),
-                      load_pair<KT>(source + 6)};
-      *reinterpret_cast<uint4*>(q_shared + swizzled(row, chunk, kQBlockBytes)) = packed;
+      uint4 packed = load_eight<KT>(source);
+      *reinterpret_cast<uint4*>(q_shared + place_of(row, chunk, kQBlockBytes)) = packed;
     }
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    publish_shared();
     sync_threads(1 + group, 128);
     int row = group * 64 + thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
@@ -154,6 +140,18 @@ struct Consumer {
                             k + (i / 4 * (kTileBlockBytes >> 4) + i % 4 * 2), i > 0);
     commit_products();
   }
+  // Slots behind the sequence's end hold anything, NaN too, and a weight of zero does not hide that.
+  __device__ __forceinline__ void clear_behind(unsigned char* v, int rows_left, int group) {
+    if (rows_left % kRun == 0 || rows_left > kTile) return;
+    int thread = threadIdx.x % 128, end = ceil_div(rows_left, kRun) * kRun;
+    for (int i = rows_left * 8 + thread; i < end * 8; i += 128)
+#pragma unroll
+      for (int block = 0; block < kVBlocks; ++block)
+        *reinterpret_cast<uint4*>(v + block * kTileBlockBytes + i * 16) = {0, 0, 0, 0};
+    publish_shared();
+    sync_threads(1 + group, 128);
+  }
+
   __device__ __forceinline__ void start_values(uint64 v, bool add) {
     begin_products();
 #pragma unroll
@@ -180,13 +178,13 @@ struct Consumer {
       for (int e = 0; e < 4; ++e) p[i][e] = pair_from_float(KT{}, x[8 * i + 2 * e], x[8 * i + 2 * e + 1]);
   }
 
-  __device__ __forceinline__ void run(Barriers& barriers, Span span, uint64 q, uint64 k, uint64 v, int group) {
+  __device__ __forceinline__ void run(Barriers& barriers, Span span, uint64 q, uint64 k, uint64 v,
+                                      unsigned char* v_ring, int sequence_end, int group) {
     int slot = span.first_slot / kTile * kTile;
     float factor[2];
 #pragma unroll
     for (int i = 0; i < V_HEAD / 2; ++i) sums[i] = 0;
     if (slot >= span.end_slot) return;
-    if (kInTurns && group == 1 && slot + kTile < span.end_slot) let_go(0);
     wait(&barriers.k_full[0], 0);
     begin_products();
     start_scores(q, k);
@@ -199,12 +197,10 @@ struct Consumer {
     pack_weights();
     for (slot += kTile; slot < span.end_slot; slot += kTile) {
       wait(&barriers.k_full[k_turn.stage], k_turn.parity);
-      if (kInTurns) sync_threads(4 + group, 256);
       begin_products();
       start_scores(q, k + k_turn.stage * (kKBytes >> 4));
       wait(&barriers.v_full[v_turn.stage], v_turn.parity);
       start_values(v + v_turn.stage * (kVBytes >> 4), true);
-      if (kInTurns && (group == 0 || slot + kTile < span.end_slot)) let_go(group ^ 1);
       wait_for_products<1>();
       hold(x);
       arrive_once(&barriers.k_free[k_turn.stage]);
@@ -220,6 +216,7 @@ struct Consumer {
       for (int i = 0; i < V_HEAD / 2; ++i) sums[i] *= factor[i % 4 / 2];
     }
     wait(&barriers.v_full[v_turn.stage], v_turn.parity);
+    clear_behind(v_ring + v_turn.stage * kVBytes, sequence_end - (slot - kTile), group);
     start_values(v + v_turn.stage * (kVBytes >> 4), true);
     wait_for_products<0>();
     hold(sums);
@@ -245,8 +242,9 @@ struct Consumer {
 }  // namespace attention
 
 extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
-    attention_chunk(const QT* q, const KT* k, const KT* v, const int* query_starts, const int* context_lengths,
-                    const int* page_starts, const int* page_list, const int* context_starts, QT* y, int sequences) {
+    attention_chunk(const QT* q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
+                    const int* query_starts, const int* context_lengths, const int* page_starts, const int* page_list,
+                    const int* context_starts, QT* y, int sequences) {
   using namespace attention;
   extern __shared__ unsigned char dynamic[];
   __shared__ Barriers barriers;
@@ -256,22 +254,22 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < kStages; ++i) {
-      init_barrier(&barriers.k_full[i], 4), init_barrier(&barriers.v_full[i], 4);
+      init_barrier(&barriers.k_full[i], 1), init_barrier(&barriers.v_full[i], 1);
       init_barrier(&barriers.k_free[i], CHUNK_GROUPS * 4), init_barrier(&barriers.v_free[i], CHUNK_GROUPS * 4);
     }
     publish_barriers();
   }
-  wait_for_previous();
   __syncthreads();
   Step step{query_starts, context_lengths, page_starts, page_list, context_starts, sequences};
   Rows rows = rows_of_block<kRows>(step);
+  wait_for_previous();
   if (rows.count == 0) return;
   Span span = span_of(rows);
   if (threadIdx.x < 128) {
     give_registers<kProducerRegisters>();
-    if (span.first_slot < span.end_slot) {
+    if (threadIdx.x < 32) {
       Producer producer{step, barriers, span, rows.kv_head, rows.sequence.page_begin};
-      producer.run(k, v, shared_address(k_ring), shared_address(v_ring));
+      producer.run(k, v, k_ring, v_ring);
     }
   } else {
     take_registers<kConsumerRegisters>();
@@ -279,7 +277,7 @@ extern "C" __global__ void __launch_bounds__(128 * (CHUNK_GROUPS + 1), 1)
     Consumer consumer;
     consumer.load_q(rows, q, q_shared, group);
     consumer.run(barriers, span, describe_tile(q_shared + group * 64 * 128), describe_tile(k_ring),
-                 describe_transposed_tile(v_ring, kTileBlockBytes), group);
+                 describe_transposed_tile(v_ring, kTileBlockBytes), v_ring, rows.sequence.end_slot, group);
     consumer.finish(rows, y, group);
   }
 }

@@ -30,30 +30,14 @@ struct Sequence {
   int page_begin;  // in page_list
 };
 
-// Past the first cache, which may hold what an earlier run of the same step had there.
-__device__ __forceinline__ int load_index(const int* p) {
-  int x;
-  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
-  return x;
-}
 __device__ __forceinline__ Sequence sequence_at(const Step& step, int s) {
-  int first = load_index(step.query_starts + s), end = load_index(step.query_starts + s + 1);
-  int context = load_index(step.context_lengths + s), start = load_index(step.context_starts + s);
-  return {first, end - first, context - start, load_index(step.page_starts + s)};
+  int first = step.query_starts[s];
+  return {first, step.query_starts[s + 1] - first, step.context_lengths[s] - step.context_starts[s],
+          step.page_starts[s]};
 }
 
 // The slots that a token sees whose own slot is in front of `end`: [first_visible(end), end).
 __device__ __forceinline__ int first_visible(int end) { return WINDOW > 0 ? max(0, end - WINDOW) : 0; }
-
-__device__ __forceinline__ int inclusive_sum(int x) {
-  int lane = threadIdx.x & 31;
-#pragma unroll
-  for (int d = 1; d < 32; d *= 2) {
-    int other = __shfl_up_sync(kAll, x, d);
-    if (lane >= d) x += other;
-  }
-  return x;
-}
 
 // --- scores ---------------------------------------------------------------------------------------------------------
 
@@ -90,6 +74,20 @@ template <class T, class Q>
 __device__ __forceinline__ uint32 load_pair(const Q* q) {
   Pack<Q, 2> pair = load_pack<2>(q);
   return pair_from_float(T{}, to_float(pair.at[0]), to_float(pair.at[1]));
+}
+
+template <class A, class B>
+constexpr bool kSameType = false;
+template <class A>
+constexpr bool kSameType<A, A> = true;
+
+// Eight elements of q from a multiple of 8 on, in the dtype of the states.
+template <class T, class Q>
+__device__ __forceinline__ uint4 load_eight(const Q* q) {
+  if constexpr (kSameType<T, Q>)
+    return *reinterpret_cast<const uint4*>(q);
+  else
+    return {load_pair<T>(q), load_pair<T>(q + 2), load_pair<T>(q + 4), load_pair<T>(q + 6)};
 }
 
 // --- pages ----------------------------------------------------------------------------------------------------------

@@ -1,18 +1,18 @@
 // A mixture of experts for few tokens: every weight of a chosen expert is read once, none of another.
 //
-//   gate_up   inner[pair] = FUNCTION(gate[e] · x[t]) * (up[e] · x[t]) for every pair of a token t and an expert e of
-//   its down      y[t] = sum over the pairs of t of weight * down[e] · inner[pair]
+//   gate_up   inner[pair] = FUNCTION(gate[e] · x[t]) * (up[e] · x[t]), a pair being a token t and an expert e of its
+//   down      y[t] = sum over the pairs of t of weight * down[e] · inner[pair]
 //
 // Both work on CHUNK tokens at a time (blockIdx.y) and first list, in shared memory, the experts that these tokens
 // chose and the tokens of each. Then every warp goes its own way through strips of 16 rows of weights: 8 gate rows and
 // the 8 up rows of the same outputs, or, in `down`, a part of the columns of all experts for the 16 rows of y that its
-// block owns. A step is 16 bytes of rows g and g + 8 for lane 4 g + t. Each lane copies its own bytes into a ring of
-// DEPTH steps in shared memory and takes them from there, so there is nothing to wait for but memory, and the ring
-// stays full from one strip to the next. The bytes are the operands of mma.sync as they are, because the order of
-// columns within a product is free; a lane loads the same columns of its token, number g of a tile of 8, from the
+// block owns. A batch is 64 bytes of rows g and g + 8 for lane 4 g + t, 16 of each 64. Each lane copies its own bytes
+// into a ring of batches in shared memory and takes them from there, so there is nothing to wait for but memory, and
+// the ring stays full from one strip to the next. The bytes are the operands of mma.sync as they are, because the order
+// of columns within a product is free; a lane loads the same columns of its token, number g of a tile of 8, from the
 // caches. f32 weights take the same way with FMAs in place of mma.sync. Partial sums of warps meet in shared memory and
 // are added in a fixed order, so no result depends on timing. `inner` holds one row per pair, in the order of the
-// lists.
+// lists. Both kernels fit on a multiprocessor together: the rings of `down` fill while gate_up ends.
 #include "device/activation.cuh"
 #include "device/elements.cuh"
 #include "device/mma_sync.cuh"
@@ -36,8 +36,10 @@ struct Number {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int kPairs = CHUNK * TOP_K, kMostActive = EXPERTS < kPairs ? EXPERTS : kPairs;
-// Elements of a row that a lane, and that the 4 lanes of a row take in a step.
+static_assert(CHUNK <= 16 && kPairs <= kThreads, "a thread lists a pair");
+// Elements of a row that a lane, and that the 4 lanes of a row, take in a step; a batch is kSteps steps.
 constexpr int kLoad = 16 / sizeof(W_TYPE), kStep = 4 * kLoad, kStepBytes = 1024;
+constexpr int kSteps = 4, kBatch = kSteps * kStep, kBatchBytes = kSteps * kStepBytes;
 // Whether mma.sync serves: halves as weights, activations that may be rounded to them.
 constexpr bool kTensor = !kSame<W_TYPE, float> && (kSame<X_TYPE, W_TYPE> || !kSame<X_TYPE, bf16>);
 // What a product may round to bf16 it may not round to f16: f32 operands are split into two halves then.
@@ -45,15 +47,15 @@ using Inner = typename Choice<kTensor && kSame<W_TYPE, bf16>, bf16, float>::type
 template <class T>
 constexpr int kParts = kSame<T, float> && kSame<W_TYPE, f16> ? 2 : 1;
 // Tiles of 8 tokens that share one reading of the weights.
-constexpr int kMostTiles = kTensor ? 4 : 1;
-static_assert(CHUNK <= 64 && (DEPTH & (DEPTH - 1)) == 0, "a chunk's tokens are the bits of two words");
+constexpr int kMostTiles = kTensor ? 2 : 1;
 
 // --- who chose whom -------------------------------------------------------------------------------------------------
 
 // The chosen experts of a chunk in rising order, and the tokens of expert[i]: token[first[i] … first[i + 1] - 1].
 struct Lists {
-  uint32 chosen_by[EXPERTS][2];  // the tokens, as bits
+  uint32 chosen_by[EXPERTS];  // the tokens, as bits
   int first_of[EXPERTS];
+  int active_in[kWarps], pairs_in[kWarps];
   int active, expert[kMostActive], first[kMostActive + 1];
   int token[kPairs];
   float weight[kPairs];
@@ -61,11 +63,12 @@ struct Lists {
   __device__ __forceinline__ int passes(int at) const { return ceil_div(first[at + 1] - first[at], 8 * kMostTiles); }
 };
 
-__device__ __forceinline__ void list_active(Lists& lists, int lane) {
+// Each warp lists every 8th part of 32 experts.
+__device__ __forceinline__ void list_active(Lists& lists) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int active = 0, pairs = 0;
-  for (int begin = 0; begin < EXPERTS; begin += 32) {
-    const int expert = begin + lane;
-    const int count = expert < EXPERTS ? __popc(lists.chosen_by[expert][0]) + __popc(lists.chosen_by[expert][1]) : 0;
+  for (int begin = 0; begin < EXPERTS; begin += kThreads) {
+    const int expert = begin + threadIdx.x, count = expert < EXPERTS ? __popc(lists.chosen_by[expert]) : 0;
     const uint32 present = __ballot_sync(0xffffffffu, count > 0);
     int upto = count;
 #pragma unroll
@@ -73,43 +76,46 @@ __device__ __forceinline__ void list_active(Lists& lists, int lane) {
       const int before = __shfl_up_sync(0xffffffffu, upto, distance);
       if (lane >= distance) upto += before;
     }
-    if (count > 0) {
-      const int at = active + __popc(present & ((1u << lane) - 1));
-      lists.expert[at] = expert;
-      lists.first[at] = lists.first_of[expert] = pairs + upto - count;
+    if (lane == 31) lists.active_in[warp] = __popc(present), lists.pairs_in[warp] = upto;
+    __syncthreads();
+    int at = active + __popc(present & ((1u << lane) - 1)), first = pairs + upto - count;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      if (w < warp) at += lists.active_in[w], first += lists.pairs_in[w];
+      active += lists.active_in[w], pairs += lists.pairs_in[w];
     }
-    active += __popc(present);
-    pairs += __shfl_sync(0xffffffffu, upto, 31);
+    if (count > 0) {
+      lists.expert[at] = expert;
+      lists.first[at] = lists.first_of[expert] = first;
+    }
+    if (EXPERTS > kThreads) __syncthreads();
   }
-  if (lane == 0) lists.active = active, lists.first[active] = pairs;
+  if (threadIdx.x == 0) lists.active = active, lists.first[active] = pairs;
 }
 
 // All threads of the block take part. A token may choose an expert twice: its weights add up.
 __device__ __forceinline__ void make_lists(Lists& lists, const int* ids, const float* weights, int tokens) {
-  for (int i = threadIdx.x; i < EXPERTS; i += kThreads) lists.chosen_by[i][0] = lists.chosen_by[i][1] = 0;
-  for (int i = threadIdx.x; i < kPairs; i += kThreads) lists.weight[i] = 0;
+  const bool has_pair = threadIdx.x < tokens * TOP_K;
+  const int expert = has_pair ? ids[threadIdx.x] : 0, token = threadIdx.x / TOP_K;
+  const float weight = has_pair && weights ? weights[threadIdx.x] : 0;
+  for (int i = threadIdx.x; i < EXPERTS; i += kThreads) lists.chosen_by[i] = 0;
+  if (threadIdx.x < kPairs) lists.weight[threadIdx.x] = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < tokens * TOP_K; i += kThreads) {
-    const int token = i / TOP_K;
-    atomicOr(&lists.chosen_by[ids[i]][token / 32], 1u << (token % 32));
-  }
+  if (has_pair) atomicOr(&lists.chosen_by[expert], 1u << token);
   __syncthreads();
-  if (threadIdx.x < 32) list_active(lists, threadIdx.x);
+  list_active(lists);
   __syncthreads();
-  for (int i = threadIdx.x; i < tokens * TOP_K; i += kThreads) {
-    const int expert = ids[i], token = i / TOP_K;
-    const uint32 *tokens_of = lists.chosen_by[expert], before = (1u << (token % 32)) - 1;
-    int at = lists.first_of[expert] + __popc(tokens_of[token / 32] & before);
-    if (token >= 32) at += __popc(tokens_of[0]);
+  if (has_pair) {
+    const int at = lists.first_of[expert] + __popc(lists.chosen_by[expert] & ((1u << token) - 1));
     lists.token[at] = token;
-    if (weights) atomicAdd(&lists.weight[at], weights[i]);
+    if (weights) atomicAdd(&lists.weight[at], weight);
   }
   __syncthreads();
 }
 
 // --- the stream of weights ------------------------------------------------------------------------------------------
 
-// Steps begin … end - 1 of a strip, which serve the tokens of the active expert `at`; low and high are this lane's
+// Batches begin … end - 1 of a strip, which serve the tokens of the active expert `at`; low and high are this lane's
 // rows.
 struct Segment {
   const W_TYPE *low, *high;
@@ -123,7 +129,7 @@ extern __shared__ __align__(128) unsigned char rings[];
 template <int K>
 __device__ __forceinline__ void fetch(uint32 place, const W_TYPE* row, int k) {
   if constexpr (K % kLoad == 0) {
-    const bool wanted = K % kStep == 0 || k < K;
+    const bool wanted = K % kBatch == 0 || k < K;
     copy_async(place, row + (wanted ? k : 0), wanted);
   } else {
     W_TYPE* elements = reinterpret_cast<W_TYPE*>(rings + (place - shared_address(rings)));
@@ -131,60 +137,61 @@ __device__ __forceinline__ void fetch(uint32 place, const W_TYPE* row, int k) {
   }
 }
 
-// Keeps this warp's ring full with the segments segment_at(0), segment_at(1), … up to `segments`, each once per pass
-// over its expert's tokens.
-template <int K, class SegmentAt>
+// Keeps this warp's ring of DEPTH batches full with the segments segment_at(0), segment_at(1), … up to `segments`, each
+// once per pass over its expert's tokens.
+template <int K, int DEPTH, class SegmentAt>
 class Feed {
  public:
   __device__ __forceinline__ Feed(const Lists& lists, SegmentAt segment_at, int segments)
-      : lists_(lists), segment_at_(segment_at), left_(segments) {
-    ring_ = shared_address(rings) + threadIdx.x / 32 * (DEPTH * kStepBytes) + threadIdx.x % 32 * 16;
-    if (left_ > 0) begin(0);
+      : lists_(lists), segment_at_(segment_at), segments_(segments) {
+    ring_ = shared_address(rings) + threadIdx.x / 32 * (DEPTH * kBatchBytes) + threadIdx.x % 32 * 16;
+    if (segments > 0) begin();
     for (int i = 0; i < DEPTH; ++i) next();
   }
 
-  // This lane's 32 bytes of the oldest step.
-  __device__ __forceinline__ void take(uint4 (&w)[2]) {
+  // This lane's part of the oldest batch: of rows g and g + 8, step by step.
+  __device__ __forceinline__ void take(uint4 (&w)[kSteps][2]) {
     wait_for_copies<DEPTH - 1>();
-    const uint32 offset = ring_ - shared_address(rings) + taken_ % DEPTH * kStepBytes;
-    w[0] = *reinterpret_cast<const uint4*>(rings + offset);
-    w[1] = *reinterpret_cast<const uint4*>(rings + offset + kStepBytes / 2);
+    const unsigned char* batch = rings + (ring_ - shared_address(rings)) + place_ * kBatchBytes;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        w[step][r] = *reinterpret_cast<const uint4*>(batch + step * kStepBytes + r * (kStepBytes / 2));
   }
-  // Gives the place of the oldest step, whose bytes have been used, to a new one.
-  __device__ __forceinline__ void refill() {
-    ++taken_;
-    next();
-  }
+  // Gives the place of the oldest batch, whose bytes have been used, to a new one.
+  __device__ __forceinline__ void refill() { next(); }
 
  private:
-  __device__ __forceinline__ void begin(int index) {
-    segment_ = segment_at_(index);
-    step_ = segment_.begin;
+  __device__ __forceinline__ void begin() {
+    segment_ = segment_at_(index_);
+    batch_ = segment_.begin;
     passes_ = lists_.passes(segment_.at);
   }
   __device__ __forceinline__ void next() {
-    if (left_ > 0) {
-      const uint32 place = ring_ + fetched_ % DEPTH * kStepBytes;
-      const int k = step_ * kStep + threadIdx.x % 4 * kLoad;
-      fetch<K>(place, segment_.low, k);
-      fetch<K>(place + kStepBytes / 2, segment_.high, k);
-      ++fetched_;
-      if (++step_ == segment_.end) {
-        step_ = segment_.begin;
-        if (--passes_ == 0) {
-          ++index_;
-          if (--left_ > 0) begin(index_);
-        }
+    if (index_ < segments_) {
+      const uint32 place = ring_ + place_ * kBatchBytes;
+      const int k = batch_ * kBatch + threadIdx.x % 4 * kLoad;
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        fetch<K>(place + step * kStepBytes, segment_.low, k + step * kStep);
+        fetch<K>(place + step * kStepBytes + kStepBytes / 2, segment_.high, k + step * kStep);
+      }
+      if (++batch_ == segment_.end) {
+        batch_ = segment_.begin;
+        if (--passes_ == 0 && ++index_ < segments_) begin();
       }
     }
     commit_copies();
+    place_ = place_ + 1 == DEPTH ? 0 : place_ + 1;
   }
 
   const Lists& lists_;
   SegmentAt segment_at_;
   Segment segment_;
-  uint32 ring_, fetched_ = 0, taken_ = 0;
-  int index_ = 0, left_, passes_ = 0, step_ = 0;
+  uint32 ring_;
+  int place_ = 0;  // of the oldest batch, and of the next one
+  int segments_, index_ = 0, passes_ = 0, batch_ = 0;
 };
 
 // --- products -------------------------------------------------------------------------------------------------------
@@ -193,7 +200,7 @@ class Feed {
 template <int K, class T>
 __device__ __forceinline__ void load_columns(const T* row, int k, float* x) {
   if constexpr (K % kLoad == 0) {
-    if (K % kStep == 0 || k < K) {
+    if (K % kBatch == 0 || k < K) {
       load_floats<kLoad>(row + k, x);
     } else {
 #pragma unroll
@@ -213,7 +220,7 @@ struct Operand {
 template <int K, class T>
 __device__ __forceinline__ Operand<kParts<T>> load_operand(const T* row, int k) {
   if constexpr (kSame<T, W_TYPE> && K % kLoad == 0) {
-    return {K % kStep == 0 || k < K ? *reinterpret_cast<const uint4*>(row + k) : uint4{0, 0, 0, 0}};
+    return {K % kBatch == 0 || k < K ? *reinterpret_cast<const uint4*>(row + k) : uint4{0, 0, 0, 0}};
   } else {
     float x[8];
     load_columns<K>(row, k, x);
@@ -234,35 +241,37 @@ __device__ __forceinline__ Operand<kParts<T>> load_operand(const T* row, int k) 
   }
 }
 
-// The products of the next steps begin … end - 1 of the feed with up to 8 * TILES tokens, by mma.sync. As sums, tile by
-// tile: (row g, token 2t), (row g, token 2t + 1) and the same of row g + 8. row_of(slot) is a token's row of K.
+// The products of the next batches begin … end - 1 of the feed with up to 8 * TILES tokens, by mma.sync. As sums, tile
+// by tile: (row g, token 2t), (row g, token 2t + 1) and the same of row g + 8. row_of(slot) is a token's row of K.
 template <int K, int TILES, class Feed, class RowOf>
 __device__ __forceinline__ void multiply_tensor(Feed& feed, RowOf row_of, int begin, int end, float (&sums)[TILES][4]) {
-  const int lane = threadIdx.x % 32, column = lane % 4 * kLoad;
+  const int lane = threadIdx.x % 32;
   decltype(row_of(0)) rows[TILES];
-  decltype(load_operand<K>(rows[0], 0)) next[TILES], x[TILES];
 #pragma unroll
-  for (int i = 0; i < TILES; ++i) {
-    rows[i] = row_of(8 * i + lane / 4);
-    next[i] = load_operand<K>(rows[i], begin * kStep + column);
-    sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0;
+  for (int tile = 0; tile < TILES; ++tile) {
+    rows[tile] = row_of(8 * tile + lane / 4);
+    sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0;
   }
-#pragma unroll 4
-  for (int step = begin; step < end; ++step) {
-    uint4 w[2];
+  for (int batch = begin; batch < end; ++batch) {
+    const int k = batch * kBatch + lane % 4 * kLoad;
+    decltype(load_operand<K>(rows[0], 0)) x[kSteps][TILES];
 #pragma unroll
-    for (int i = 0; i < TILES; ++i) {
-      x[i] = next[i];
-      if (step + 1 < end) next[i] = load_operand<K>(rows[i], (step + 1) * kStep + column);
-    }
+    for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+      for (int tile = 0; tile < TILES; ++tile) x[step][tile] = load_operand<K>(rows[tile], k + step * kStep);
+    uint4 w[kSteps][2];
     feed.take(w);
-    const uint32 a[2][4] = {{w[0].x, w[1].x, w[0].y, w[1].y}, {w[0].z, w[1].z, w[0].w, w[1].w}};
 #pragma unroll
-    for (int i = 0; i < TILES; ++i) {
+    for (int step = 0; step < kSteps; ++step) {
+      const uint4 low = w[step][0], high = w[step][1];
+      const uint32 a[2][4] = {{low.x, high.x, low.y, high.y}, {low.z, high.z, low.w, high.w}};
 #pragma unroll
-      for (const uint4& part : x[i].part) {
-        multiply_add(W_TYPE{}, sums[i], a[0], part.x, part.y);
-        multiply_add(W_TYPE{}, sums[i], a[1], part.z, part.w);
+      for (int tile = 0; tile < TILES; ++tile) {
+#pragma unroll
+        for (const uint4& part : x[step][tile].part) {
+          multiply_add(W_TYPE{}, sums[tile], a[0], part.x, part.y);
+          multiply_add(W_TYPE{}, sums[tile], a[1], part.z, part.w);
+        }
       }
     }
     feed.refill();
@@ -278,23 +287,26 @@ __device__ __forceinline__ void multiply_fma(Feed& feed, RowOf row_of, int token
   float products[2][8] = {};
 #pragma unroll
   for (int n = 0; n < 8; ++n) rows[n] = row_of(n);
-  for (int step = begin; step < end; ++step) {
-    uint4 w[2];
+  for (int batch = begin; batch < end; ++batch) {
+    uint4 w[kSteps][2];
     feed.take(w);
-    float a[2][kLoad];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const uint32 words[4] = {w[r].x, w[r].y, w[r].z, w[r].w};
+    for (int step = 0; step < kSteps; ++step) {
+      float a[2][kLoad];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) word_to_floats(W_TYPE{}, words[i], a[r] + i * (kLoad / 4));
-    }
+      for (int r = 0; r < 2; ++r) {
+        const uint32 words[4] = {w[step][r].x, w[step][r].y, w[step][r].z, w[step][r].w};
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
-      if (n >= tokens) break;
-      float x[kLoad];
-      load_columns<K>(rows[n], step * kStep + t * kLoad, x);
+        for (int i = 0; i < 4; ++i) word_to_floats(W_TYPE{}, words[i], a[r] + i * (kLoad / 4));
+      }
 #pragma unroll
-      for (int i = 0; i < kLoad; ++i) products[0][n] += a[0][i] * x[i], products[1][n] += a[1][i] * x[i];
+      for (int n = 0; n < 8; ++n) {
+        if (n >= tokens) break;
+        float x[kLoad];
+        load_columns<K>(rows[n], batch * kBatch + step * kStep + t * kLoad, x);
+#pragma unroll
+        for (int i = 0; i < kLoad; ++i) products[0][n] += a[0][i] * x[i], products[1][n] += a[1][i] * x[i];
+      }
     }
     feed.refill();
   }
@@ -334,10 +346,8 @@ __device__ __forceinline__ void multiply_segment(Feed& feed, const Lists& lists,
       }
       store_all(sums);
     };
-    if (!kTensor || end - first <= 8) {
+    if (kMostTiles == 1 || end - first <= 8) {
       multiply(Number<1>{});
-    } else if (end - first <= 16) {
-      multiply(Number<smaller(2, kMostTiles)>{});
     } else {
       multiply(Number<kMostTiles>{});
     }
@@ -346,7 +356,7 @@ __device__ __forceinline__ void multiply_segment(Feed& feed, const Lists& lists,
 
 // --- the two kernels ------------------------------------------------------------------------------------------------
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     gate_up(const X_TYPE* x, const int* ids, const W_TYPE* weights, Inner* inner, int tokens) {
   constexpr int kStrips = ceil_div(INNER, 8);
   __shared__ Lists lists;
@@ -365,9 +375,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   const auto segment_at = [&](int index) -> Segment {
     const int at = (first + index * stride) / kStrips;
     const W_TYPE* gate = weights + (int64(lists.expert[at]) * (2 * INNER) + smaller(row_at(index), INNER - 1)) * HIDDEN;
-    return {gate, gate + int64(INNER) * HIDDEN, at, 0, ceil_div(HIDDEN, kStep)};
+    return {gate, gate + int64(INNER) * HIDDEN, at, 0, ceil_div(HIDDEN, kBatch)};
   };
-  Feed<HIDDEN, decltype(segment_at)> feed(lists, segment_at, segments);
+  Feed<HIDDEN, UP_DEPTH, decltype(segment_at)> feed(lists, segment_at, segments);
   for (int i = 0; i < segments; ++i) {
     const int row = row_at(i);
     multiply_segment<HIDDEN>(
@@ -378,9 +388,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     down(const Inner* inner, const int* ids, const float* pair_weights, const W_TYPE* weights, X_TYPE* y, int tokens) {
-  constexpr int kSteps = ceil_div(INNER, kStep);
+  constexpr int kBatches = ceil_div(INNER, kBatch);
   __shared__ Lists lists;
   __shared__ float y_of[kWarps][16][CHUNK + 1];
   allow_next();
@@ -390,18 +400,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   for (int i = threadIdx.x; i < kWarps * 16 * (CHUNK + 1); i += kThreads) (&y_of[0][0][0])[i] = 0;
   make_lists(lists, ids + chunk * TOP_K, pair_weights + chunk * TOP_K, count);
 
-  // This warp's part of all steps, expert by expert.
-  const int all = lists.active * kSteps;
+  // This warp's part of all batches, expert by expert.
+  const int all = lists.active * kBatches;
   const int begin = int(int64(all) * warp / kWarps), end = int(int64(all) * (warp + 1) / kWarps);
-  const int first = begin / kSteps, segments = end > begin ? ceil_div(end, kSteps) - first : 0;
+  const int first = begin / kBatches, segments = end > begin ? ceil_div(end, kBatches) - first : 0;
   const auto segment_at = [&](int index) -> Segment {
     const int at = first + index;
     const W_TYPE* matrix = weights + int64(lists.expert[at]) * HIDDEN * INNER;
     return {matrix + int64(smaller(row, HIDDEN - 1)) * INNER, matrix + int64(smaller(row + 8, HIDDEN - 1)) * INNER, at,
-            greater(begin - at * kSteps, 0), smaller(end - at * kSteps, kSteps)};
+            greater(begin - at * kBatches, 0), smaller(end - at * kBatches, kBatches)};
   };
   // Weights are read while gate_up still runs.
-  Feed<INNER, decltype(segment_at)> feed(lists, segment_at, segments);
+  Feed<INNER, DOWN_DEPTH, decltype(segment_at)> feed(lists, segment_at, segments);
   wait_for_previous();
   for (int i = 0; i < segments; ++i) {
     multiply_segment<INNER>(

@@ -6,15 +6,19 @@
 //   combine   y[t] = sum of the partial results of t's pairs, in their order, so that no sum depends on timing
 //
 // A block of WARPS_M x WARPS_N warps multiplies one tile of pairs with COLUMNS rows of weights, 128 bytes of each row
-// at a time: asynchronous copies fetch STAGES such slices ahead into shared memory, chunks of 16 bytes at chunk ^ (row
-// % 8), so that neither the copies nor ldmatrix meet bank conflicts. Halves go through mma.sync, f32 through FMAs. For
-// gate_up, kHalf gate rows alternate with the kHalf up rows of the same outputs, so that both sums meet in one thread.
-// Tiles are blockIdx.x: blocks that run together share weights in the second cache. The number of tiles is known on the
-// device only; the grid has room for the worst case, and blocks without a tile end at once. The caller sees to it that
-// rows of HIDDEN and INNER elements are multiples of 16 bytes.
+// at a time: asynchronous copies fetch slices of both ahead into STAGES places of shared memory, chunks of 16 bytes at
+// chunk ^ (row % 8), so that neither the copies nor the products meet bank conflicts. Halves are multiplied by wgmma
+// with WARPGROUPS (sm_90a; warps of a warpgroup lie below each other), else by mma.sync, f32 by FMAs. For gate_up,
+// kHalf gate rows alternate with the kHalf up rows of the same outputs, so that both sums meet in one thread. Tiles are
+// blockIdx.x: blocks that run together share weights in the second cache. The number of tiles is known on the device
+// only; the grid has room for the worst case, and blocks without a tile end at once. The caller sees to it that rows of
+// HIDDEN and INNER elements are multiples of 16 bytes.
 #include "device/activation.cuh"
 #include "device/elements.cuh"
 #include "device/mma_sync.cuh"
+#if WARPGROUPS
+#include "device/wgmma.cuh"
+#endif
 
 template <class A, class B>
 constexpr bool kSame = false;
@@ -26,6 +30,9 @@ constexpr int kSlice = 128 / sizeof(TYPE), kChunk = 16 / sizeof(TYPE);  // eleme
 constexpr int kStageBytes = (ROWS + COLUMNS) * 128;
 constexpr bool kTensor = sizeof(TYPE) == 2;
 constexpr int kHalf = kTensor ? 8 : 16;
+// Slices on their way. wgmma still reads the slice before the current one while the next place is filled.
+constexpr int kAhead = WARPGROUPS ? STAGES - 2 : STAGES - 1;
+static_assert(!WARPGROUPS || ROWS == 16 * WARPS_M, "a warp of a warpgroup has 16 rows");
 // bf16 results may be rounded before the next product; f16 ones are kept as two halves, all first ones of a row before
 // all second ones, and multiplied twice.
 constexpr int kParts = kSame<TYPE, f16> ? 2 : 1;
@@ -84,12 +91,10 @@ extern "C" __global__ void __launch_bounds__(1024)
 
 // --- products -------------------------------------------------------------------------------------------------------
 
-extern __shared__ __align__(128) unsigned char stages[];
+extern __shared__ __align__(1024) unsigned char stages[];
 
-// The address of a chunk of a row of a slice that begins at `slice`.
-__device__ __forceinline__ uint32 chunk_address(uint32 slice, int row, int chunk) {
-  return slice + row * 128 + ((chunk ^ (row & 7)) << 4);
-}
+// Where a chunk of a row of a slice lies in it.
+__device__ __forceinline__ int chunk_offset(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
 
 // Copies slices: this thread's chunk of every 32nd row, or of more with more threads. Rows of the first matrix have K
 // elements, those of the second B_K, a divisor: they are gone through again and again.
@@ -115,11 +120,11 @@ class Copier {
     const int a_k = wanted ? k : 0, b_k = K == B_K ? a_k : a_k % B_K;
 #pragma unroll
     for (int i = 0; i < kA; ++i)
-      if (ROWS % kRowsAtOnce == 0 || row(i) < ROWS) copy_async(chunk_address(a, row(i), chunk()), a_[i] + a_k, wanted);
+      if (row(i) < rows_) copy_async(a + chunk_offset(row(i), chunk()), a_[i] + a_k, wanted);
 #pragma unroll
     for (int i = 0; i < kB; ++i)
       if (COLUMNS % kRowsAtOnce == 0 || row(i) < COLUMNS)
-        copy_async(chunk_address(b, row(i), chunk()), b_[i] + b_k, wanted);
+        copy_async(b + chunk_offset(row(i), chunk()), b_[i] + b_k, wanted);
   }
 
  private:
@@ -129,32 +134,61 @@ class Copier {
   const TYPE *a_[kA], *b_[kB];
 };
 
-// The sums of a block by mma.sync; at(row, column, f) of each thread's own.
+// The sums of a block by wgmma or mma.sync, which hold them in the same way.
 template <class T>
 struct TensorSums {
   static constexpr int kM = ROWS / WARPS_M / 16, kN = greater(COLUMNS / WARPS_N / 8, 2);
   float at[kM][kN][4] = {};
 
-  static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 / WARPS_N * (16 * kM); }
-  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % WARPS_N * (8 * kN); }
+  static __device__ __forceinline__ int first_row() {
+    const int warp = threadIdx.x / 32;
+    return (WARPGROUPS ? warp % WARPS_M : warp / WARPS_N) * (16 * kM);
+  }
+  static __device__ __forceinline__ int first_column() {
+    const int warp = threadIdx.x / 32;
+    return (WARPGROUPS ? warp / WARPS_M : warp % WARPS_N) * (8 * kN);
+  }
 
-  __device__ __forceinline__ void multiply(uint32 a, uint32 b, int rows) {
+#if WARPGROUPS
+  __device__ __forceinline__ void multiply(const unsigned char* a, const unsigned char* b, int rows) {
+    const int row = first_row() / 64 * 64;
+    if (row >= rows) return;  // leaves the tensor cores to the other warps
+    const uint64 as = describe_tile(a + row * 128), bs = describe_tile(b + first_column() * 128);
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      Wgmma<T, 8 * kN>::run(reinterpret_cast<float(&)[4 * kN]>(at), as + 2 * step, bs + 2 * step, true);
+    commit_products();
+    wait_for_products<1>();
+  }
+  __device__ __forceinline__ void finish() {
+    wait_for_products<0>();
+    hold(reinterpret_cast<float(&)[4 * kN]>(at));
+  }
+  // What ordinary copies wrote becomes visible to wgmma.
+  static __device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#else
+  __device__ __forceinline__ void multiply(const unsigned char* a_slice, const unsigned char* b_slice, int rows) {
+    if (first_row() >= rows) return;
+    const uint32 a = shared_address(a_slice), b = shared_address(b_slice);
     const int lane = threadIdx.x % 32, matrix = lane / 8;
-    if (first_row() >= rows) return;  // leaves the tensor cores to the other warps
     const int a_row = first_row() + matrix % 2 * 8 + lane % 8, b_row = first_column() + matrix / 2 * 8 + lane % 8;
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
       uint32 as[kM][4], bs[kN / 2][4];
 #pragma unroll
-      for (int i = 0; i < kM; ++i) load_matrices(as[i], chunk_address(a, a_row + 16 * i, 2 * step + matrix / 2));
+      for (int i = 0; i < kM; ++i) load_matrices(as[i], a + chunk_offset(a_row + 16 * i, 2 * step + matrix / 2));
 #pragma unroll
-      for (int i = 0; i < kN / 2; ++i) load_matrices(bs[i], chunk_address(b, b_row + 16 * i, 2 * step + matrix % 2));
+      for (int i = 0; i < kN / 2; ++i) load_matrices(bs[i], b + chunk_offset(b_row + 16 * i, 2 * step + matrix % 2));
 #pragma unroll
       for (int i = 0; i < kM; ++i)
 #pragma unroll
         for (int j = 0; j < kN; ++j) multiply_add(T{}, at[i][j], as[i], bs[j / 2][j % 2 * 2], bs[j / 2][j % 2 * 2 + 1]);
     }
   }
+  static __device__ __forceinline__ void finish() {}
+  static __device__ __forceinline__ void publish() {}
+#endif
 
   // f(row, column, sum, sum of the next column) for all of this thread.
   template <class F>
@@ -191,7 +225,7 @@ struct FmaSums {
   static constexpr int kM = ROWS / 16, kN = COLUMNS / 16;
   float at[kM][kN] = {};
 
-  __device__ __forceinline__ void multiply(uint32 a, uint32 b, int rows) {
+  __device__ __forceinline__ void multiply(const unsigned char* a, const unsigned char* b, int rows) {
     const int row = threadIdx.x / 16, column = threadIdx.x % 16;
 #pragma unroll
     for (int chunk = 0; chunk < 8; ++chunk) {
@@ -209,9 +243,10 @@ struct FmaSums {
       }
     }
   }
-  static __device__ __forceinline__ Pack<float, 4> chunk_at(uint32 slice, int row, int chunk) {
-    return load_pack<4>(
-        reinterpret_cast<const float*>(stages + (chunk_address(slice, row, chunk) - shared_address(stages))));
+  static __device__ __forceinline__ void finish() {}
+  static __device__ __forceinline__ void publish() {}
+  static __device__ __forceinline__ Pack<float, 4> chunk_at(const unsigned char* slice, int row, int chunk) {
+    return load_pack<4>(reinterpret_cast<const float*>(slice + chunk_offset(row, chunk)));
   }
 
   template <class F>
@@ -244,19 +279,21 @@ template <int K, int B_K>
 __device__ __forceinline__ void multiply(const Copier<K, B_K>& copier, int rows, Sums& sums) {
   constexpr int kSlices = ceil_div(K, kSlice);
 #pragma unroll
-  for (int slice = 0; slice < STAGES - 1; ++slice) {
+  for (int slice = 0; slice < kAhead; ++slice) {
     if (slice < kSlices) copier.copy(slice);
     commit_copies();
   }
   for (int slice = 0; slice < kSlices; ++slice) {
-    wait_for_copies<STAGES - 2>();
+    wait_for_copies<kAhead - 1>();
+    Sums::publish();
     __syncthreads();
-    // The stage that is filled now was read before the barrier.
-    if (slice + STAGES - 1 < kSlices) copier.copy(slice + STAGES - 1);
+    // All have read what lies in the place that is filled now.
+    if (slice + kAhead < kSlices) copier.copy(slice + kAhead);
     commit_copies();
-    const uint32 a = shared_address(stages) + slice % STAGES * kStageBytes;
+    const unsigned char* a = stages + slice % STAGES * kStageBytes;
     sums.multiply(a, a + ROWS * 128, rows);
   }
+  sums.finish();
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)

@@ -14,31 +14,63 @@ namespace ingot {
 namespace {
 
 constexpr std::string_view kFile = "gemm_sm90.cuh";
-constexpr int64_t kStep = 64;                // along k
-constexpr int64_t kSharedBytes = 227 * 1024;  // that a block may have
+constexpr int64_t kStep = 64;                 // along k
+constexpr int64_t kSharedBytes = 228 * 1024;  // of a multiprocessor; every block takes 1 KiB besides its own
 constexpr int64_t kMostStages = 9;
-constexpr size_t kMostOffers = 6;
+constexpr size_t kMostOffers = 8;
 
-// How the work is cut: a block's tile of y, and the cluster that shares x (columns), w (rows), or adds up parts of k.
+// How the work is cut: a block's tile of y; the cluster that shares x (columns), w (rows), or adds up parts of k; and
+// how many blocks fit a multiprocessor. Two: the weights of this product are already loaded while the kernel in front
+// ends.
 struct GemmTiling {
   int64_t rows = 128, columns = 128;
   int64_t cluster_rows = 1, cluster_columns = 1, cluster_k = 1;
+  int64_t resident = 1;
   static constexpr auto fields() {
-    return std::tuple{field("rows", &GemmTiling::rows), field("columns", &GemmTiling::columns),
+    return std::tuple{field("rows", &GemmTiling::rows),
+                      field("columns", &GemmTiling::columns),
                       field("cluster_rows", &GemmTiling::cluster_rows),
                       field("cluster_columns", &GemmTiling::cluster_columns),
-                      field("cluster_k", &GemmTiling::cluster_k)};
+                      field("cluster_k", &GemmTiling::cluster_k),
+                      field("resident", &GemmTiling::resident)};
   }
+  int64_t warpgroups() const { return rows > 192 ? rows / 128 : rows / 64; }
   int64_t cluster() const { return cluster_rows * cluster_columns * cluster_k; }
 };
 
-// Every cut that is offered somewhere.
+// Every cut that is offered somewhere; of equal ones the first.
 constexpr GemmTiling kTilings[] = {
-    {64, 32},           {64, 48},           {64, 64, 1, 1, 2},  {64, 96, 1, 1, 2},  {64, 128, 1, 1, 2},
-    {64, 128},          {64, 224},          {64, 256},          {128, 48},          {128, 64, 1, 1, 2},
-    {128, 96, 1, 1, 2}, {128, 96, 2},       {128, 128, 1, 1, 2}, {128, 128},        {128, 128, 2},
-    {128, 192, 2},      {128, 224},         {128, 224, 2},      {128, 256},         {128, 256, 2},
+    {64, 32},
+    {64, 48},
+    {64, 64, 1, 1, 2},
+    {64, 96, 1, 1, 2},
+    {64, 128, 1, 1, 2},
+    {64, 128},
+    {64, 224},
+    {64, 256},
+    {128, 48},
+    {128, 64, 1, 1, 2},
+    {128, 96, 1, 1, 2},
+    {128, 96, 2},
+    {128, 128, 2},
+    {128, 128},
+    {128, 128, 1, 2},
+    {128, 128, 1, 1, 2},
+    {128, 192, 2},
+    {128, 224, 2},
+    {128, 224},
+    {128, 256, 2},
+    {128, 256},
     {192, 128},
+    {192, 128, 2},
+    {256, 128, 2},
+    {64, 32, 1, 1, 1, 2},
+    {64, 48, 1, 1, 1, 2},
+    {64, 64, 1, 1, 2, 2},
+    {64, 96, 1, 1, 2, 2},
+    {64, 128, 1, 1, 1, 2},
+    {128, 48, 1, 1, 1, 2},
+    {128, 64, 1, 1, 2, 2},
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -56,28 +88,40 @@ struct Sizes {
 int64_t shared_besides_stages(const GemmTiling& t, int64_t y_bytes) {
   int64_t columns = t.columns / t.cluster_k;
   int64_t out_columns = columns % 64 == 0 ? 64 : columns % 32 == 0 ? 32 : 16;
-  int64_t out = y_bytes == 2 ? t.rows * out_columns * 2 : 0;
+  int64_t out = y_bytes == 2 ? t.warpgroups() * 64 * out_columns * 2 : 0;
   int64_t parts = (t.cluster_k - 1) * t.rows * columns * 4;
   int64_t barriers = (2 * kMostStages + 2) * 8, alignment = 1024;
   return out + parts + barriers + alignment;
 }
 int64_t stage_bytes(const GemmTiling& t) { return (t.rows + t.columns) * kStep * 2; }
 int64_t stages_of(const GemmTiling& t, int64_t y_bytes) {
-  return std::min((kSharedBytes - shared_besides_stages(t, y_bytes)) / stage_bytes(t), kMostStages);
+  const int64_t bytes = kSharedBytes / t.resident - 1024;
+  return std::min((bytes - shared_besides_stages(t, y_bytes)) / stage_bytes(t), kMostStages);
 }
 
-// Roughly how long a cut takes, in microseconds: only the order matters. The figures are an H200's.
+// Rows of x and w that a block loads itself in a step.
+int64_t loaded_rows(const GemmTiling& t) { return t.rows / t.cluster_columns + t.columns / t.cluster_rows; }
+
+int64_t waves_of(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  const int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
+  return ceil_div(tiles, std::max<int64_t>(1, multiprocessors / t.cluster()));
+}
+
+// Small tiles are there to give every multiprocessor some; with much work they only move more.
+bool suits(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  if (ceil_div(s.k, kStep) < t.cluster_k || (t.rows > 64 && t.rows >= 2 * s.rows)) return false;
+  return t.rows * t.columns >= 128 * 128 || waves_of(t, s, multiprocessors) <= 16;
+}
+
+// Roughly how long the blocks of a cut are busy, in microseconds: only the order matters, and what is the same for all
+// (launch, memory) is left out. The figures fit measurements of an H200.
 double estimate(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
-  double slots = static_cast<double>(multiprocessors / t.cluster());
-  int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
-  double waves = std::ceil(static_cast<double>(tiles) / slots);
-  double steps = std::ceil(static_cast<double>(s.k) / static_cast<double>(kStep * t.cluster_k));
-  double multiply_us = static_cast<double>(t.rows * t.columns * kStep * 2) / 6.3e6;
-  double load_us = static_cast<double>((t.rows / t.cluster_columns + t.columns / t.cluster_rows) * kStep * 2) / 75e3;
-  double finish_us = 0.3 + static_cast<double>(t.rows * t.columns) / 40e3 + (t.cluster_k > 1 ? 1.0 : 0.0);
-  double blocks_us = waves * (steps * std::max(multiply_us, load_us) + finish_us);
-  double moved = static_cast<double>(s.n * s.k * 2 + s.rows * s.k * 2 + s.rows * s.n * s.y_bytes);
-  return 4 + std::max(blocks_us, moved / 4.2e6);
+  const int64_t steps = ceil_div(ceil_div(s.k, kStep), t.cluster_k);
+  // A single warpgroup does not keep the matrix unit busy.
+  const double multiply_us = static_cast<double>(t.rows * t.columns * kStep * 2) / 6.2e6 * (t.rows == 64 ? 1.6 : 1.0);
+  const double load_us = 0.0085 + static_cast<double>(loaded_rows(t) * kStep * 2) / 96e3;
+  const double tile_us = static_cast<double>(steps) * std::max(multiply_us, load_us) + 0.1;
+  return static_cast<double>(waves_of(t, s, multiprocessors)) * tile_us;
 }
 
 std::string_view function_name(ActivationFunction function) {
@@ -102,7 +146,7 @@ class GemmSm90Source final : public TacticSource {
     const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
     std::vector<std::pair<double, const GemmTiling*>> order;
     for (const GemmTiling& tiling : kTilings)
-      if (ceil_div(sizes.k, kStep) >= tiling.cluster_k) order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
+      if (suits(tiling, sizes, multiprocessors)) order.push_back({estimate(tiling, sizes, multiprocessors), &tiling});
     std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
     std::vector<std::string> configs;
     for (size_t i = 0; i < std::min(order.size(), kMostOffers); ++i) configs.push_back(print_fields(*order[i].second));
@@ -115,13 +159,14 @@ class GemmSm90Source final : public TacticSource {
     const Matmul& op = *problem.op.as<Matmul>();
     const DType dtype = problem.inputs[0].dtype;
     const int64_t y_bytes = Sizes(problem).y_bytes, stages = stages_of(tiling, y_bytes);
-    DeviceModule module{std::string(kFile),
-                        {define("T", device_type(dtype)), define("Y", device_type(problem.outputs[0].dtype)),
-                         define("TILE_M", tiling.rows), define("TILE_N", tiling.columns), define("STAGES", stages),
-                         define("CLUSTER_M", tiling.cluster_rows), define("CLUSTER_N", tiling.cluster_columns),
-                         define("CLUSTER_K", tiling.cluster_k), define("FUNCTION", function_name(op.function)),
-                         define("RESIDUAL", int64_t{op.residual})},
-                        target.cuda_arch};
+    DeviceModule module{
+        std::string(kFile),
+        {define("T", device_type(dtype)), define("Y", device_type(problem.outputs[0].dtype)),
+         define("TILE_M", tiling.rows), define("WARPGROUPS", tiling.warpgroups()), define("RESIDENT", tiling.resident),
+         define("TILE_N", tiling.columns), define("STAGES", stages), define("CLUSTER_M", tiling.cluster_rows),
+         define("CLUSTER_N", tiling.cluster_columns), define("CLUSTER_K", tiling.cluster_k),
+         define("FUNCTION", function_name(op.function)), define("RESIDUAL", int64_t{op.residual})},
+        target.cuda_arch};
     if (op.bias) module.defines.push_back(define("BIAS", device_type(problem.inputs[2].dtype)));
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
@@ -137,15 +182,15 @@ class GemmSm90Source final : public TacticSource {
   static ModuleLaunch launch(const Matmul& op, DType dtype, const GemmTiling& t, int y) {
     const std::string rows = "size(0, 0)", n = "size(1, 0)", k = "size(0, 1)";
     const auto map = [&](int buffer, const std::string& height, int64_t box) {
-      return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer,
-                    enum_name(dtype), k, height, k, kStep, box);
+      return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer, enum_name(dtype),
+                    k, height, k, kStep, box);
     };
-    const std::string tiles = format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n,
-                                     t.columns * t.cluster_columns);
+    const std::string tiles =
+        format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n, t.columns * t.cluster_columns);
     ModuleLaunch launch{.function = "gemm"};
     launch.grid[0] = t.cluster() == 1 ? format("min({}, sms)", tiles)
                                       : format("min({}, sms / {}) * {}", tiles, t.cluster(), t.cluster());
-    launch.block[0] = 128 * (t.rows / 64 + 1);
+    launch.block[0] = 128 * (t.warpgroups() + 1);
     launch.cluster = t.cluster();
     launch.dependent = true;
     launch.arguments = {map(0, rows, t.rows / t.cluster_columns),

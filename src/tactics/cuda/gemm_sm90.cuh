@@ -2,37 +2,41 @@
 //
 // A block makes TILE_M x TILE_N of y at a time. One thread of its last warpgroup keeps a ring of STAGES steps of 64
 // along k filled with tiles of x and w by the copy engine, across the ends of tiles; every other warpgroup multiplies
-// 64 rows by TILE_N columns from there (wgmma) and holds the sums in registers. While one warpgroup stores its sums
-// the copies go on and the other warpgroups may still multiply. The blocks stay and take tile after tile, few rows of
-// tiles at a time, so that those in flight share x and w in the second cache.
+// 64 or 128 rows by TILE_N columns from there (wgmma) and holds the sums in registers. While one warpgroup stores its
+// sums the copies go on and the other warpgroups may still multiply. The blocks stay and take tile after tile, few rows
+// of tiles at a time, so that those in flight share x and w in the second cache.
 //
 // A cluster is CLUSTER_M x CLUSTER_N blocks of neighbouring tiles, each of which loads a part of the x and w that they
 // share and sends it to all, times CLUSTER_K blocks that each sum a part of k for the same tile: at the end each takes
 // a part of the columns, receives its sums from the others and adds them up in the order of k.
 //
-// Compiled with T, Y, TILE_M (64 .. 192), TILE_N (a multiple of 16 CLUSTER_K, at most 256), STAGES, CLUSTER_M,
-// CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type; absent: no bias), RESIDUAL (0 or 1). The maps of x and w have boxes of
-// 64 columns by TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a multiple of 8, of at least CLUSTER_K
-// steps. Blocks: a multiple of the cluster, all of which run at the same time. Threads: 128 (TILE_M / 64 + 1).
+// Compiled with T, Y, TILE_M (a multiple of 64 WARPGROUPS), WARPGROUPS (1 .. 3), TILE_N (a multiple of 16 CLUSTER_K, at
+// most 256), STAGES, CLUSTER_M, CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type; absent: no bias), RESIDUAL (0 or 1).
+// The maps of x and w have boxes of 64 columns by TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a
+// multiple of 8, of at least CLUSTER_K steps. Blocks: a multiple of the cluster, all of which run at the same time.
+// Threads: 128 (WARPGROUPS + 1).
 #include "device/activation.cuh"
 #include "device/tma.cuh"
 #include "device/wgmma.cuh"
 
 namespace {
 
-constexpr int kWarpgroups = TILE_M / 64, kWarps = 4 * kWarpgroups;
+constexpr int kWarpgroups = WARPGROUPS, kWarps = 4 * kWarpgroups;  // that multiply
+constexpr int kBlocks = TILE_M / 64 / kWarpgroups;                 // of 64 rows, of a warpgroup
 constexpr int kThreads = 128 * (kWarpgroups + 1);
+constexpr bool kMoveRegisters = kWarpgroups > 1 && RESIDENT == 1;
 constexpr int kCluster = CLUSTER_M * CLUSTER_N * CLUSTER_K;
 constexpr int kSharers = CLUSTER_M + CLUSTER_N - 1;  // blocks that load x or w for this one, itself included
 constexpr int kStep = 64, kStepBytes = 128;          // along k
 constexpr int kXBytes = TILE_M * kStepBytes, kStageBytes = kXBytes + TILE_N * kStepBytes;
-constexpr int kColumns = TILE_N / CLUSTER_K;                 // that a block stores
-constexpr int kSums = kColumns / 2;                          // of a thread
+constexpr int kColumns = TILE_N / CLUSTER_K;  // that a block stores
+constexpr int kSums = kColumns / 2;           // of a thread
 constexpr int kOutColumns = kColumns % 64 == 0 ? 64 : kColumns % 32 == 0 ? 32 : 16;
 constexpr int kOutBytes = sizeof(Y) == 2 ? 16 * kOutColumns * 2 : 0;  // a warp's piece of y on its way out
 constexpr int kPartBytes = (CLUSTER_K - 1) * TILE_M * kColumns * 4;
 constexpr int kGroupM = 16 / CLUSTER_M > 0 ? 16 / CLUSTER_M : 1;  // rows of clusters that are worked on together
 
+static_assert(TILE_M == 64 * kBlocks * kWarpgroups && (CLUSTER_K == 1 || kBlocks == 1));
 static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kColumns % 16 == 0);
 
 struct Shared {
@@ -158,7 +162,6 @@ struct Consumer {
   Cursor cursor;
   int warpgroup;
   int sharer;  // the block that this thread tells of stages given back, if it is one of the first kSharers
-  int lead;    // steps that this warpgroup still has to be ahead of the next one
 
   __device__ __forceinline__ void give_back(const Shared& shared, int stage) {
     int thread = threadIdx.x % 128;
@@ -174,27 +177,28 @@ struct Consumer {
 // returned, has to be given back then. A stage is given back when the products of the next one have been started. What
 // `meanwhile` does costs no time.
 template <class F>
-__device__ __forceinline__ int multiply(float (&acc)[TILE_N / 2], const Shared& shared, Consumer& consumer, int steps,
-                                        F meanwhile) {
+__device__ __forceinline__ int multiply(float (&acc)[kBlocks][TILE_N / 2], const Shared& shared, Consumer& consumer,
+                                        int steps, F meanwhile) {
   int previous = 0;
   Cursor& cursor = consumer.cursor;
-  uint64 x_first = describe_tile(shared.stages + consumer.warpgroup * 64 * kStepBytes);
+  uint64 x_first = describe_tile(shared.stages + consumer.warpgroup * kBlocks * 64 * kStepBytes);
   uint64 w_first = describe_tile(shared.stages + kXBytes);
   for (int step = 0; step < steps; ++step) {
     wait(shared.full + cursor.stage, cursor.parity);
     uint64 x = x_first + cursor.stage * (kStageBytes / 16), w = w_first + cursor.stage * (kStageBytes / 16);
     begin_products();
 #pragma unroll
-    for (int i = 0; i < 4; ++i) Wgmma<T, TILE_N>::run(acc, x + 2 * i, w + 2 * i, step > 0 || i > 0);
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b)
+        Wgmma<T, TILE_N>::run(acc[b], x + b * (64 * kStepBytes / 16) + 2 * i, w + 2 * i, step > 0 || i > 0);
+    }
     commit_products();
     if (step == 0) meanwhile();
     wait_for_products<1>();
     if (step > 0) consumer.give_back(shared, previous);
     previous = cursor.stage;
     cursor.advance();
-#if LEAD > 0
-    if (consumer.lead > 0 && --consumer.lead == 0) arrive_threads(consumer.warpgroup + 1, 256);
-#endif
   }
   return previous;
 }
@@ -262,7 +266,7 @@ __device__ __forceinline__ void store_two(S* p, float2 v, bool paired, bool firs
 
 struct Output {
   const void* bias;
-  const T* residual;
+  const Y* residual;
   Y* y;
   int rows, n;
 };
@@ -314,15 +318,16 @@ __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const O
   }
 }
 
-// Through the warp's own shared memory, so that it stores whole sectors; n is a multiple of 8.
-__device__ __forceinline__ void store_staged(const float (&sums)[kSums], const Output& output, char* staging, int row,
-                                             int column) {
+// Through the warp's own shared memory, so that it stores whole sectors; n is a multiple of 8, S has 2 bytes.
+template <class S>
+__device__ __forceinline__ void store_staged(const float (&sums)[kSums], const Output& output, S* y, char* staging,
+                                             int row, int column) {
   constexpr int kWidth = kOutColumns * 2, kPacks = kOutColumns / 8;  // of 16 bytes in a row
   int lane = threadIdx.x % 32;
   uint32 mask = (lane % 16 * kWidth >> 7 & (kPacks - 1)) << 4;
   row += lane / kPacks;
   column += lane % kPacks * 8;
-  Y* y = output.y + int64(row) * output.n + column;
+  y += int64(row) * output.n + column;
 #pragma unroll
   for (int chunk = 0; chunk < kColumns; chunk += kOutColumns) {
     __syncwarp();
@@ -330,8 +335,8 @@ __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const O
     for (int c = 0; c < kOutColumns; c += 16) {
       const float* s = sums + (chunk + c) / 2;
       uint32 offset = lane % 16 * kWidth + (((c + lane / 16 * 8) * 2) ^ mask);
-      store_matrices(staging + offset, pair_from_float(Y{}, s[0], s[1]), pair_from_float(Y{}, s[2], s[3]),
-                     pair_from_float(Y{}, s[4], s[5]), pair_from_float(Y{}, s[6], s[7]));
+      store_matrices(staging + offset, pair_from_float(S{}, s[0], s[1]), pair_from_float(S{}, s[2], s[3]),
+                     pair_from_float(S{}, s[4], s[5]), pair_from_float(S{}, s[6], s[7]));
     }
     __syncwarp();
 #pragma unroll
@@ -344,12 +349,13 @@ __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const O
   }
 }
 
-__device__ __forceinline__ void store(float (&sums)[kSums], const Output& output, const Shared& shared, int row,
+template <class S>
+__device__ __forceinline__ void store(float (&sums)[kSums], const Output& output, S* y, const Shared& shared, int row,
                                       int column) {
   finish(sums, output, row, column);
-  if constexpr (sizeof(Y) == 2) {
+  if constexpr (kOutBytes > 0) {
     if (output.n % 8 == 0) {
-      store_staged(sums, output, shared.out + threadIdx.x / 32 * kOutBytes, row, column);
+      store_staged(sums, output, y, shared.out + threadIdx.x / 32 * kOutBytes, row, column);
       return;
     }
   }
@@ -365,27 +371,24 @@ __device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles
   consumer.sharer = thread < CLUSTER_M
                         ? rank_of(thread, place.n, place.k)
                         : rank_of(place.m, thread - CLUSTER_M + int(thread - CLUSTER_M >= place.n), place.k);
-#if LEAD > 0
-  bool leads = tiles.steps >= LEAD && first_tile < tiles.count();
-  consumer.lead = leads && warp / 4 + 1 < kWarpgroups ? LEAD : 0;
-  if (leads && warp >= 4) sync_threads(warp / 4, 256);
-#endif
   int turn = 0;
   for (int tile = first_tile; tile < tiles.count(); tile += stride, ++turn) {
-    float acc[TILE_N / 2];
+    float acc[kBlocks][TILE_N / 2];
     int row, column;
     int last = multiply(acc, shared, consumer, tiles.steps, [&] { tiles.find(tile, row, column); });
-    row += warp * 16;
+    row += warp / 4 * kBlocks * 64 + warp % 4 * 16;
     column += place.k * kColumns;
     wait_for_products<0>();
-    hold(acc);
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) hold(acc[b]);
     consumer.give_back(shared, last);
 #if CLUSTER_K == 1
-    store(acc, output, shared, row, column);
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) store(acc[b], output, output.y, shared, row + b * 64, column);
 #else
     float own[kSums];
-    exchange(own, acc, shared, place, turn);
-    store(own, output, shared, row, column);
+    exchange(own, acc[0], shared, place, turn);
+    store(own, output, output.y, shared, row, column);
 #endif
   }
 }
@@ -407,9 +410,9 @@ __device__ __forceinline__ void prepare(const Shared& shared) {
 }  // namespace
 
 // Residual and bias may be null where they are not used.
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    gemm(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
-         const void* bias, const T* residual, Y* y, int rows, int n, int k) {
+extern "C" __global__ void __launch_bounds__(kThreads, RESIDENT)
+    gemm(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const void* bias,
+         const Y* residual, Y* y, int rows, int n, int k) {
   extern __shared__ char memory[];
   Shared shared(memory);
   allow_next();
@@ -418,11 +421,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   Tiles tiles(rows, n, k, place);
   int first_tile = blockIdx.x / kCluster, stride = gridDim.x / kCluster;
   if (threadIdx.x / 128 == kWarpgroups) {
-    if constexpr (kWarpgroups > 1) give_registers<kWarpgroups == 2 ? 40 : 32>();
+    if constexpr (kMoveRegisters) give_registers<kWarpgroups == 2 ? 40 : 32>();
     if (threadIdx.x / 32 == kWarps && elect_one()) produce(shared, x_map, w_map, tiles, first_tile, stride);
     __syncwarp();
   } else {
-    if constexpr (kWarpgroups > 1) take_registers<kWarpgroups == 2 ? 232 : 160>();
+    if constexpr (kMoveRegisters) take_registers<kWarpgroups == 2 ? 232 : 160>();
     wait_for_previous();
     consume(shared, tiles, Output{bias, residual, y, rows, n}, first_tile, stride);
     __syncwarp();

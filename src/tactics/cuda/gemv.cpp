@@ -10,13 +10,13 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kMostRows = 8;
-
 std::string refusal(const Problem& problem, const Target& target) {
   std::string reason = unless_cuda_matmul(problem, target);
   if (!reason.empty()) return reason;
   MatmulProblem matmul(problem);
-  if (matmul.rows > kMostRows) return format("{} rows are many: at most {}", matmul.rows, kMostRows);
+  // 16-bit weights go to cuda.skinny after that where it runs.
+  int64_t most = size_of(matmul.w) == 2 && has_bulk_copies(target) ? 2 : 8;
+  if (matmul.rows > most) return format("{} rows are many: at most {}", matmul.rows, most);
   if (matmul.k * size_of(matmul.w) % 16 != 0) return "rows of w are no multiple of 16 bytes";
   if (matmul.w == DType::kF16 && matmul.x != matmul.w) return "x has a wider range than f16 weights";
   return "";
@@ -25,7 +25,7 @@ std::string refusal(const Problem& problem, const Target& target) {
 // The rows that one pass over the weights serves.
 int64_t pass_rows(int64_t rows) { return rows <= 2 ? std::max<int64_t>(rows, 1) : 4; }
 
-// --- through shared memory ----------------------------------------------------------------------------------------------
+// --- through shared memory -----------------------------------------------------------------------------------------
 
 struct StreamForm {
   int64_t rows = 1, unit = 1, chunk_bytes = 8192, groups = 8, split = 1;
@@ -123,11 +123,14 @@ class GemvSource final : public TacticSource {
 
  private:
   static constexpr StreamForm kForms[] = {
-      {1, 2, 4096, 8, 1}, {1, 1, 8192, 8, 1}, {1, 2, 2048, 8, 1}, {1, 2, 4096, 4, 2},
+      {1, 2, 4096, 8, 1},
+      {1, 1, 8192, 8, 1},
+      {1, 2, 2048, 8, 1},
+      {1, 2, 4096, 4, 2},
   };
 };
 
-// --- to registers -------------------------------------------------------------------------------------------------------
+// --- to registers --------------------------------------------------------------------------------------------------
 
 struct DirectForm {
   int64_t rows = 1, unit = 2, unroll = 4, warps = 8, blocks = 2;

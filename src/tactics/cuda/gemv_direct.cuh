@@ -1,10 +1,11 @@
 // y = function(x · wᵀ + bias) + residual for a few rows of x, on any GPU: weights go from memory to registers.
 //
-// BLOCK_WARPS warps of a block, and all blocks, take units of UNIT_ROWS rows of w in turn. A lane loads UNROLL times 16 bytes of each
-// row at once, one step ahead of the products, across the borders of units; the first step is under way before the kernel in front has ended.
+// BLOCK_WARPS warps of a block, and all blocks, take units of UNIT_ROWS rows of w in turn. A lane loads UNROLL times 16
+// bytes of each row at once, one step ahead of the products, across the borders of units; the first step is under way
+// before the kernel in front has ended.
 //
-// The caller: kK * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and SHARED_BYTES of
-// dynamic shared memory.
+// The caller: kK * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and
+// SHARED_BYTES of dynamic shared memory.
 #include "gemv_parts.cuh"
 
 constexpr int kStep = 32 * UNROLL;
@@ -29,8 +30,8 @@ struct Weights {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32) gemv_direct(const X* x, const W* w, const Bias* bias,
-                                                                     const Residual* residual, Y* y, int rows) {
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+    gemv_direct(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(128) uint4 staged[];
   int lane = threadIdx.x & 31, token0 = blockIdx.y * ROWS;
   int unit = threadIdx.x / 32 * gridDim.x + blockIdx.x, stride = gridDim.x * BLOCK_WARPS;

@@ -1,11 +1,10 @@
-// What the kernels for a few rows of x share: x in shared memory, products of weight rows with it, and the epilogue of a
-// block's rows. Compiled with FEATURES x DEPTH (the shape of w), the types W_TYPE, X_TYPE, Y_TYPE, BIAS_TYPE, RESIDUAL_TYPE,
-// FUNCTION, ROWS (rows of x at a time) and UNIT_ROWS (rows of w at a time).
+// What the kernels for a few rows of x share: x in shared memory, products of weight rows with it, and the epilogue of
+// a block's rows. Compiled with FEATURES x DEPTH (the shape of w), the types W_TYPE, X_TYPE, Y_TYPE, BIAS_TYPE,
+// RESIDUAL_TYPE, FUNCTION, ROWS (rows of x at a time) and UNIT_ROWS (rows of w at a time).
 #pragma once
 
-#include "device/async_copy.cuh"
 #include "device/epilogue.cuh"
-#include "device/mma.cuh"
+#include "device/mma_sync.cuh"
 
 using W = W_TYPE;
 using X = X_TYPE;
@@ -13,12 +12,11 @@ using Y = Y_TYPE;
 using Bias = BIAS_TYPE;
 using Residual = RESIDUAL_TYPE;
 constexpr int kN = FEATURES, kK = DEPTH;
-constexpr int kVector = 16 / sizeof(W);     // elements of one load
-constexpr int kPieces = kK / kVector;        // loads of one row of w
+constexpr int kVector = 16 / sizeof(W);  // elements of one load
+constexpr int kPieces = kK / kVector;    // loads of one row of w
 
-// --- x: pieces of 16 bytes in the dtype of w --------------------------------------------------------------------------
+// --- x: pieces of 16 bytes in the dtype of w -----------------------------------------------------------------------
 
-__device__ __forceinline__ void put(float (&v)[4], int i, float x) { v[i] = x; }
 __device__ __forceinline__ uint4 pack_piece(float, const float (&v)[4]) {
   return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]), __float_as_uint(v[3])};
 }
@@ -27,17 +25,8 @@ __device__ __forceinline__ uint4 pack_piece(T type, const float (&v)[8]) {
   return {pair_from_float(type, v[0], v[1]), pair_from_float(type, v[2], v[3]), pair_from_float(type, v[4], v[5]),
           pair_from_float(type, v[6], v[7])};
 }
-template <class A, class B>
-struct same_type {
-  static constexpr bool value = false;
-};
-template <class A>
-struct same_type<A, A> {
-  static constexpr bool value = true;
-};
-
 __device__ __forceinline__ uint4 load_x(const X* x) {
-  if constexpr (same_type<X, W>::value) {
+  if constexpr (kSame<X, W>) {
     return *reinterpret_cast<const uint4*>(x);
   } else {
     float v[kVector];
@@ -64,10 +53,10 @@ __device__ __forceinline__ void stage_x(uint4* shared, const X* x, int first, in
   }
 }
 
-// --- products -----------------------------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------------------------
 
-// The sums of UNIT_ROWS weight rows times ROWS rows of x. Every lane adds 16 bytes of each at a time; share() is its part
-// of a sum, and the sum is that over the warp.
+// The sums of UNIT_ROWS weight rows times ROWS rows of x. Every lane adds 16 bytes of each at a time; share() is its
+// part of a sum, and the sum is that over the warp.
 template <class T>
 struct Products {
   static constexpr int kPairs = (UNIT_ROWS + 1) / 2;
@@ -81,8 +70,8 @@ struct Products {
     for (int p = 0; p < kPairs; ++p) {
       uint4 a = w[2 * p], b = {0, 0, 0, 0};
       if constexpr (UNIT_ROWS > 1) b = w[2 * p + 1];
-      mma(T{}, c[token][p][0], a.x, b.x, a.y, b.y, x.x, x.y);
-      mma(T{}, c[token][p][1], a.z, b.z, a.w, b.w, x.z, x.w);
+      multiply_add(T{}, c[token][p][0], {a.x, b.x, a.y, b.y}, x.x, x.y);
+      multiply_add(T{}, c[token][p][1], {a.z, b.z, a.w, b.w}, x.z, x.w);
     }
   }
   __device__ __forceinline__ float share(int token, int row) const {

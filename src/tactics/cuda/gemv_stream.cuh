@@ -1,26 +1,28 @@
-// y = function(x · wᵀ + bias) + residual for a few rows of x: every weight is read once, at the speed of memory. sm_90 and later.
+// y = function(x · wᵀ + bias) + residual for a few rows of x: every weight is read once, at the speed of memory. sm_90
+// and later.
 //
 // A block owns a contiguous range of rows of w, as many as every other block or one more. Its weights come in units of
 // UNIT_ROWS rows x CHUNK elements. GROUPS groups of SPLIT warps take the units in turn; each group has SLOTS slots of
-// shared memory of its own, which the copy engine fills ahead of it, so no group ever waits for another and the loads of the
-// next units are under way while this one is multiplied. What a warp finds for a row of a unit is a partial sum; when
-// PARTIAL_ROWS rows are done, or all, these are added in a fixed order and go through the epilogue.
+// shared memory of its own, which the copy engine fills ahead of it, so no group ever waits for another and the loads
+// of the next units are under way while this one is multiplied. What a warp finds for a row of a unit is a partial sum;
+// when PARTIAL_ROWS rows are done, or all, these are added in a fixed order and go through the epilogue.
 //
-// Before the kernel in front has ended the slots are filled. The kernel behind may start when a group has nothing left to ask
-// for: its loads then follow these without a gap.
+// Before the kernel in front has ended the slots are filled. The kernel behind may start when a group has nothing left
+// to ask for: its loads then follow these without a gap.
 //
-// The caller: kK * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or, with SPLIT = 1 or not, kK;
-// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and SHARED_BYTES of
-// dynamic shared memory.
+// The caller: kK * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or, with SPLIT = 1 or not,
+// kK; PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and
+// SHARED_BYTES of dynamic shared memory.
+#include "device/async_copy.cuh"
 #include "gemv_parts.cuh"
 
 constexpr int kThreads = GROUPS * SPLIT * 32;
-constexpr int kStep = 32 * SPLIT;                                   // pieces that a group takes at once
+constexpr int kStep = 32 * SPLIT;  // pieces that a group takes at once
 constexpr int kChunkPieces = CHUNK / kVector;
 constexpr int kChunks = (kK + CHUNK - 1) / CHUNK;
 constexpr int kLastPieces = kPieces - (kChunks - 1) * kChunkPieces;  // of the last chunk
 constexpr int kPadded = (kChunks - 1) * kChunkPieces + (kLastPieces + kStep - 1) / kStep * kStep;
-constexpr int kParts = kChunks * SPLIT;                             // partial sums of a row
+constexpr int kParts = kChunks * SPLIT;  // partial sums of a row
 constexpr int kUnitBytes = UNIT_ROWS * CHUNK * int(sizeof(W));
 constexpr int kSlots = GROUPS * SLOTS;
 static_assert(kSlots * (kUnitBytes + 8) + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 <= SHARED_BYTES);
@@ -42,10 +44,10 @@ struct Units {
 };
 
 // By all lanes of one warp.
-__device__ __forceinline__ void ask_for(const Units& units, int unit, uint32 slot, uint32 barrier) {
+__device__ __forceinline__ void ask_for(const Units& units, int unit, uint8* slot, Mbarrier* barrier) {
   int lane = threadIdx.x & 31, rows = units.rows_of(unit);
   uint32 bytes = units.row_bytes(unit);
-  if (lane == 0) barrier_expect(barrier, bytes * rows);
+  if (lane == 0) arrive_and_expect(barrier, bytes * rows);
   if constexpr (kChunks == 1) {
     if (lane == 0) copy_bytes<true>(slot, units.at(unit, 0), bytes * rows, barrier);
   } else {
@@ -76,27 +78,26 @@ __device__ __forceinline__ void group_barrier(int group) {
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) gemv_stream(const X* x, const W* w, const Bias* bias,
-                                                                   const Residual* residual, Y* y, int rows) {
+extern "C" __global__ void __launch_bounds__(kThreads)
+    gemv_stream(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(128) uint8 shared[];
   uint4* staged = reinterpret_cast<uint4*>(shared + kSlots * kUnitBytes);
   float* partial = reinterpret_cast<float*>(staged + ROWS * kPadded);
-  uint64* filled = reinterpret_cast<uint64*>(partial + ROWS * PARTIAL_ROWS * kParts);
+  Mbarrier* filled = reinterpret_cast<Mbarrier*>(partial + ROWS * PARTIAL_ROWS * kParts);
 
   int first = int(int64(kN) * blockIdx.x / gridDim.x), last = int(int64(kN) * (blockIdx.x + 1) / gridDim.x);
   Units units = {w, first, last - first, (last - first + UNIT_ROWS - 1) / UNIT_ROWS * kChunks};
   int warp = threadIdx.x / 32, group = warp / SPLIT, part = warp % SPLIT, token0 = blockIdx.y * ROWS;
   uint8* ring = shared + group * SLOTS * kUnitBytes;
-  uint64* full = filled + group * SLOTS;
+  Mbarrier* full = filled + group * SLOTS;
   bool asks = part == 0;
 
   if (asks) {
-    if ((threadIdx.x & 31) < SLOTS) barrier_init(shared_address(full + (threadIdx.x & 31)), 1);
-    barrier_init_done();
+    if ((threadIdx.x & 31) < SLOTS) init_barrier(full + (threadIdx.x & 31), 1);
+    publish_barriers();
     __syncwarp();
     for (int s = 0; s < SLOTS; ++s)
-      if (int unit = group + s * GROUPS; unit < units.count)
-        ask_for(units, unit, shared_address(ring + s * kUnitBytes), shared_address(full + s));
+      if (int unit = group + s * GROUPS; unit < units.count) ask_for(units, unit, ring + s * kUnitBytes, full + s);
     if (group + kSlots >= units.count) allow_next();
   }
   wait_for_previous();
@@ -107,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) gemv_stream(const X* x, c
   for (int done = 0; done < units.rows; done += PARTIAL_ROWS) {
     int end = min(units.count, (done + PARTIAL_ROWS) / UNIT_ROWS * kChunks);
     for (; unit < end; unit += GROUPS) {
-      barrier_wait(shared_address(full + slot), parity);
+      wait(full + slot, parity);
       Products<W> products;
       int chunk = unit % kChunks;
       const uint4* chunk_x = staged + chunk * kChunkPieces;
@@ -117,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) gemv_stream(const X* x, c
         multiply<kLastPieces>(ring + slot * kUnitBytes, chunk_x, part, products);
       group_barrier(group);
       if (int next = unit + kSlots; asks && next < units.count) {
-        ask_for(units, next, shared_address(ring + slot * kUnitBytes), shared_address(full + slot));
+        ask_for(units, next, ring + slot * kUnitBytes, full + slot);
         if (next + GROUPS >= units.count) allow_next();
       }
       if (++slot == SLOTS) slot = 0, parity ^= 1;

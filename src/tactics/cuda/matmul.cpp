@@ -1,5 +1,5 @@
-// The sources "cuda.matmul_mma" and "cuda.matmul": products of any sizes in tiles, on the tensor cores and in true f32. The second
-// refuses nothing.
+// The sources "cuda.matmul_mma" and "cuda.matmul": products of any sizes in tiles, on the tensor cores and in true f32.
+// The second refuses nothing.
 #include "tactics/cuda/matmul.h"
 
 #include <algorithm>
@@ -26,8 +26,8 @@ Tiling parse_tiling(std::string_view config) {
   return parse_fields<Tiling>(lexer);
 }
 
-// How long the blocks of a tiling take, in products of one multiprocessor: waves of whole tiles, which small tiles make less
-// efficient because every element is read more often.
+// How long the blocks of a tiling take, in products of one multiprocessor: waves of whole tiles, which small tiles make
+// less efficient because every element is read more often.
 double cost(const Tiling& tiling, const MatmulProblem& problem, const Target& target) {
   int64_t sms = target.multiprocessors > 0 ? target.multiprocessors : 132;
   int64_t tiles = ceil_div(problem.rows, tiling.rows) * ceil_div(problem.n, tiling.columns);
@@ -104,7 +104,7 @@ class MatmulMmaSource final : public TacticSource {
  private:
   static constexpr int64_t kStageBytesPerRow = 128;
   static constexpr Tiling kTilings[] = {
-      {128, 256, 2, 4, 4}, {128, 128, 2, 2, 3}, {64, 128, 2, 2, 4},
+      {128, 256, 2, 4, 3}, {128, 128, 2, 2, 3}, {128, 128, 2, 4, 4}, {64, 128, 2, 2, 4},
       {64, 64, 2, 2, 4},   {32, 64, 2, 2, 5},   {16, 64, 1, 4, 5},
   };
 };
@@ -141,7 +141,7 @@ class MatmulSource final : public TacticSource {
  private:
   static constexpr int64_t kStageBytesPerRow = 144;
   static constexpr Tiling kTilings[] = {
-      {128, 128, 4, 2, 3}, {64, 128, 2, 2, 3}, {64, 64, 4, 2, 3}, {32, 64, 2, 2, 4}, {16, 64, 2, 2, 4},
+      {128, 128, 4, 2, 2}, {128, 64, 4, 2, 3}, {64, 64, 2, 2, 3}, {32, 64, 2, 2, 4}, {16, 64, 2, 2, 4},
   };
 };
 

@@ -1,14 +1,14 @@
 // y = function(x · wᵀ + bias) + residual for any sizes and float dtypes in true f32, on any GPU.
 //
-// A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features, a thread every (4 WARPS_M)th row and (8 WARPS_N)th
-// feature of them. Tiles of 32 elements of k pass through STAGES stages of shared memory as rows of f32, each padded by 16 bytes: the
-// 8 lanes that read 16 bytes of neighbouring rows then use all banks. Dtypes other than f32, and a DEPTH that 4 does not divide,
-// are converted on their way, an element at a time.
+// A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features, a thread every (4 WARPS_M)th row and (8
+// WARPS_N)th feature of them. Tiles of 32 elements of k pass through STAGES stages of shared memory as rows of f32,
+// each padded by 16 bytes: the 8 lanes that read 16 bytes of neighbouring rows then use all banks. Dtypes other than
+// f32, and a DEPTH that 4 does not divide, are converted on their way, an element at a time.
 //
-// The caller: grid {ceil(FEATURES / TILE_N), ceil(rows / TILE_M)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of dynamic
-// shared memory.
-#include "device/async_copy.cuh"
+// The caller: grid {ceil(FEATURES / TILE_N), ceil(rows / TILE_M)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of
+// dynamic shared memory.
 #include "device/epilogue.cuh"
+#include "device/mma_sync.cuh"
 
 using W = W_TYPE;
 using X = X_TYPE;
@@ -28,7 +28,7 @@ static_assert(TILE_M % kStrideM == 0 && TILE_N % kStrideN == 0);
 __device__ __forceinline__ void load_four(float* target, const float* row, int k, bool exists) {
   if constexpr (kK % 4 == 0) {
     bool all = exists && k < kK;
-    copy_16(shared_address(target), all ? row + k : row, all ? 16 : 0);
+    copy_async(shared_address(target), all ? row + k : row, all);
   } else {
 #pragma unroll
     for (int i = 0; i < 4; ++i) target[i] = exists && k + i < kK ? row[k + i] : 0.0f;
@@ -64,8 +64,8 @@ __device__ __forceinline__ float add_four(float sum, float4 a, float4 b) {
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS) matmul_fma(const X* x, const W* w, const Bias* bias,
-                                                                              const Residual* residual, Y* y, int rows) {
+extern "C" __global__ void __launch_bounds__(kThreads)
+    matmul_fma(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(128) float shared[];
   allow_next();
   int row0 = blockIdx.y * TILE_M, column0 = blockIdx.x * TILE_N;

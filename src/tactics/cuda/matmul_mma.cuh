@@ -1,18 +1,18 @@
-// y = function(x · wᵀ + bias) + residual for any number of rows and 16-bit weights, on the tensor cores of sm_80 and later.
+// y = function(x · wᵀ + bias) + residual for any number of rows and 16-bit weights, on the tensor cores of sm_80 and
+// later.
 //
-// A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features; a warp a part of that as products of 16 x 8 x 16.
-// Tiles of 64 elements of k pass through STAGES stages of shared memory, in rows of 128 bytes whose 16-byte chunks are swapped by
-// chunk ^ (row % 8), so that neither the copies nor ldmatrix meet a bank twice. Blocks that run at the same time share rows and
-// features in groups of GROUP row tiles, for the second cache.
+// A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features; a warp a part of that as products of 16 x
+// 8 x 16. Tiles of 64 elements of k pass through STAGES stages of shared memory, in rows of 128 bytes whose 16-byte
+// chunks are swapped by chunk ^ (row % 8), so that neither the copies nor ldmatrix meet a bank twice. Blocks that run
+// at the same time share rows and features in groups of kGroup row tiles, for the second cache.
 //
-// x of another dtype than w is rounded to that of w on its way, and a DEPTH that 8 does not divide is read an element at a
-// time: slower, but the same code from there on.
+// x of another dtype than w is rounded to that of w on its way, and a DEPTH that 8 does not divide is read an element
+// at a time: slower, but the same code from there on.
 //
-// The caller: grid {ceil(rows / TILE_M) * ceil(FEATURES / TILE_N)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of dynamic
-// shared memory.
-#include "device/async_copy.cuh"
+// The caller: grid {ceil(rows / TILE_M) * ceil(FEATURES / TILE_N)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of
+// dynamic shared memory.
 #include "device/epilogue.cuh"
-#include "device/mma.cuh"
+#include "device/mma_sync.cuh"
 
 using W = W_TYPE;
 using X = X_TYPE;
@@ -20,7 +20,7 @@ using Y = Y_TYPE;
 using Bias = BIAS_TYPE;
 using Residual = RESIDUAL_TYPE;
 
-constexpr int kN = FEATURES, kK = DEPTH, kDepth = 64;
+constexpr int kN = FEATURES, kK = DEPTH, kDepth = 64, kGroup = 8;
 constexpr int kThreads = WARPS_M * WARPS_N * 32;
 constexpr int kWarpM = TILE_M / WARPS_M, kWarpN = TILE_N / WARPS_N;
 constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
@@ -29,18 +29,10 @@ constexpr int kStageBytes = (TILE_M + TILE_N) * 128;
 static_assert(STAGES * kStageBytes <= SHARED_BYTES);
 static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0);
 
-// --- loads ------------------------------------------------------------------------------------------------------------
+// --- loads ---------------------------------------------------------------------------------------------------------
 
-template <class A, class B>
-struct same_type {
-  static constexpr bool value = false;
-};
-template <class A>
-struct same_type<A, A> {
-  static constexpr bool value = true;
-};
 template <class S>
-constexpr bool kCopied = same_type<S, W>::value && kK % 8 == 0;
+constexpr bool kCopied = kSame<S, W> && kK % 8 == 0;
 
 __device__ __forceinline__ uint32 swizzled(int row, int chunk) { return row * 128 + (chunk ^ (row & 7)) * 16; }
 
@@ -77,14 +69,14 @@ __device__ __forceinline__ void load_tile(uint8* target, const S* source, int ro
     uint8* to = target + swizzled(row, i % 8);
     if constexpr (kCopied<S>) {
       bool all = exists && k < kK;
-      copy_16(shared_address(to), all ? from + k : from, all ? 16 : 0);
+      copy_async(shared_address(to), all ? from + k : from, all);
     } else {
       *reinterpret_cast<uint4*>(to) = load_chunk(from, k, exists);
     }
   }
 }
 
-// --- products -----------------------------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------------------------
 
 struct Fragments {
   uint32 a[kTilesM][4], b[kTilesN / 2][4];
@@ -110,7 +102,7 @@ struct Sums {
     for (int m = 0; m < kTilesM; ++m)
 #pragma unroll
       for (int n = 0; n < kTilesN; ++n)
-        mma(W{}, c[m][n], f.a[m][0], f.a[m][1], f.a[m][2], f.a[m][3], f.b[n / 2][n % 2 * 2], f.b[n / 2][n % 2 * 2 + 1]);
+        multiply_add(W{}, c[m][n], f.a[m], f.b[n / 2][n % 2 * 2], f.b[n / 2][n % 2 * 2 + 1]);
   }
 };
 
@@ -137,16 +129,16 @@ __device__ __forceinline__ void put_outputs(const Output& out, float first, floa
   out.y[at] = a;
 }
 
-// Blocks in groups of GROUP row tiles, the features outside, the rows of a group inside.
+// Blocks in groups of kGroup row tiles, the features outside, the rows of a group inside.
 __device__ __forceinline__ void place(int block, int blocks_m, int& tile_m, int& tile_n) {
-  int group = block / (GROUP * kBlocksN), in_group = block % (GROUP * kBlocksN);
-  int height = min(GROUP, blocks_m - group * GROUP);
-  tile_m = group * GROUP + in_group % height;
+  int group = block / (kGroup * kBlocksN), in_group = block % (kGroup * kBlocksN);
+  int height = min(kGroup, blocks_m - group * kGroup);
+  tile_m = group * kGroup + in_group % height;
   tile_n = in_group / height;
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) matmul_mma(const X* x, const W* w, const Bias* bias,
-                                                                  const Residual* residual, Y* y, int rows) {
+extern "C" __global__ void __launch_bounds__(kThreads)
+    matmul_mma(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(1024) uint8 shared[];
   allow_next();
   int tile_m, tile_n;

@@ -14,7 +14,7 @@ MatmulProblem::MatmulProblem(const Problem& problem)
       function(problem.op.as<Matmul>()->function),
       output(static_cast<int>(problem.inputs.size())) {
   if (problem.op.as<Matmul>()->bias) bias = 2, bias_dtype = problem.inputs[2].dtype;
-  if (problem.op.as<Matmul>()->residual) residual = output - 1;
+  if (problem.op.as<Matmul>()->residual) residual = output - 1, residual_dtype = problem.inputs.back().dtype;
 }
 
 std::string unless_cuda_matmul(const Problem& problem, const Target& target) {
@@ -26,13 +26,14 @@ std::string unless_cuda_matmul(const Problem& problem, const Target& target) {
 
 DeviceModule matmul_module(std::string_view file, const MatmulProblem& problem, const Target& target) {
   std::string_view bias = problem.bias ? device_type(problem.bias_dtype) : "absent";
-  std::string_view residual = problem.residual ? device_type(problem.x) : "absent";
-  return {.file = std::string(file),
-          .defines = {define("FEATURES", problem.n), define("DEPTH", problem.k), define("X_TYPE", device_type(problem.x)),
-                      define("W_TYPE", device_type(problem.w)), define("Y_TYPE", device_type(problem.y)),
-                      define("BIAS_TYPE", bias), define("RESIDUAL_TYPE", residual),
-                      define("FUNCTION", format("act_{}", enum_name(problem.function)))},
-          .arch = target.cuda_arch};
+  std::string_view residual = problem.residual ? device_type(problem.residual_dtype) : "absent";
+  return {
+      .file = std::string(file),
+      .defines = {define("FEATURES", problem.n), define("DEPTH", problem.k), define("X_TYPE", device_type(problem.x)),
+                  define("W_TYPE", device_type(problem.w)), define("Y_TYPE", device_type(problem.y)),
+                  define("BIAS_TYPE", bias), define("RESIDUAL_TYPE", residual),
+                  define("FUNCTION", format("act_{}", enum_name(problem.function)))},
+      .arch = target.cuda_arch};
 }
 
 ModuleLaunch matmul_launch(std::string_view function, const MatmulProblem& problem, std::string_view x,
@@ -41,7 +42,7 @@ ModuleLaunch matmul_launch(std::string_view function, const MatmulProblem& probl
   ModuleLaunch launch;
   launch.function = function;
   launch.dependent = true;
-  launch.arguments = {std::string(x),         std::string(w), pointer(problem.bias), pointer(problem.residual),
+  launch.arguments = {std::string(x),          std::string(w),  pointer(problem.bias), pointer(problem.residual),
                       pointer(problem.output), "i32 size(0, 0)"};
   return launch;
 }

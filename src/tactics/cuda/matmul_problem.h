@@ -16,7 +16,7 @@ struct MatmulProblem {
   DType x, w, y;
   ActivationFunction function;
   int bias = 0, residual = 0, output;  // places among the problem's inputs and outputs; 0: there is none
-  DType bias_dtype = DType::kF32;
+  DType bias_dtype = DType::kF32, residual_dtype = DType::kF32;
 
   explicit MatmulProblem(const Problem& problem);
   bool same_16_bit() const { return x == w && size_of(w) == 2; }

@@ -1,21 +1,23 @@
 // y = function(x · wᵀ + bias) + residual for few rows of x and 16-bit weights: w streams past the tensor cores once.
 // sm_90 and later.
 //
-// The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the tensor cores
-// can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several tiles one after the
-// other, all blocks as many or one more. One warp keeps STAGES stages of shared memory filled, across the borders of tiles,
-// with [TILE, STAGE_DEPTH] of w and [ROWS, STAGE_DEPTH] of x, a copy per row: long contiguous copies read memory faster than boxes of 128
-// bytes. Rows lie 16 bytes further apart than they are long, so that ldmatrix meets no bank twice. The other warps multiply:
-// WARPS_M of them share the features of a tile, WARPS_K the depth of a stage, and what these find is added in a fixed order.
+// The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the
+// tensor cores can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several
+// tiles one after the other, all blocks as many or one more. One thread keeps STAGES stages of shared memory filled,
+// across the borders of tiles, with boxes of w and x, each SLABS slabs of 64 elements of k in the copy engine's swizzle
+// of 128 bytes. The other warps multiply: WARPS_M of them share the features of a tile, WARPS_K the depth of a stage,
+// and what these find is added in a fixed order.
 //
-// The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block has
-// nothing left to ask for. Rows of a tile that do not exist are not loaded: what is computed from old data is not stored.
+// The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block
+// has nothing left to ask for.
 //
-// The caller: DEPTH is a multiple of 32; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, STAGE_DEPTH of 32 * WARPS_K; grid
-// {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared memory.
-#include "device/async_copy.cuh"
+// The caller: DEPTH is a multiple of 64; maps of x and w as [64, rows, DEPTH / 64] with boxes of [64, ROWS, SLABS] and
+// [64, TILE, SLABS] and the swizzle of 128 bytes; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, 2 * SLABS of
+// WARPS_K; grid {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared
+// memory.
 #include "device/epilogue.cuh"
-#include "device/mma.cuh"
+#include "device/mma_sync.cuh"
+#include "device/tma.cuh"
 
 using W = W_TYPE;
 using Y = Y_TYPE;
@@ -26,23 +28,24 @@ constexpr int kN = FEATURES, kK = DEPTH;
 constexpr int kWarps = WARPS_M * WARPS_K;     // that multiply
 constexpr int kTilesM = TILE / 16 / WARPS_M;  // of one warp
 constexpr int kTilesN = ROWS / 8;
-constexpr int kRowBytes = STAGE_DEPTH * 2 + 16;
-constexpr int kStageBytes = (TILE + ROWS) * kRowBytes;
-constexpr int kSteps = (kK + STAGE_DEPTH - 1) / STAGE_DEPTH;
-constexpr int kLastDepth = kK - (kSteps - 1) * STAGE_DEPTH;
+constexpr int kStageBytes = (TILE + ROWS) * SLABS * 128;
+constexpr int kSteps = (kK / 64 + SLABS - 1) / SLABS;
+constexpr int kLastSlabs = kK / 64 - (kSteps - 1) * SLABS;
 constexpr int kTiles = (kN + TILE - 1) / TILE;
 constexpr int kPitch = TILE + 4;  // of the sums of one row of x: no bank conflicts
 constexpr int kSumFloats = ROWS * kPitch;
-static_assert(TILE % (16 * WARPS_M) == 0 && STAGE_DEPTH % (32 * WARPS_K) == 0 && (ROWS == 8 || ROWS % 16 == 0));
-static_assert(kK % 32 == 0 && STAGES * (kStageBytes + 16) + WARPS_K * kSumFloats * 4 <= SHARED_BYTES);
+static_assert(TILE % (16 * WARPS_M) == 0 && 2 * SLABS % WARPS_K == 0);
+static_assert(kK % 64 == 0 && (ROWS == 8 || ROWS % 16 == 0));
+static_assert(1024 + STAGES * (kStageBytes + 16) + WARPS_K * kSumFloats * 4 <= SHARED_BYTES);
 
 #if __CUDA_ARCH__ >= 900
 
 struct Stages {
-  uint32 data, full, empty;  // addresses in shared memory
+  uint8* data;
+  Mbarrier *full, *empty;
 
-  __device__ __forceinline__ uint32 w(int stage) const { return data + stage * kStageBytes; }
-  __device__ __forceinline__ uint32 x(int stage) const { return w(stage) + TILE * kRowBytes; }
+  __device__ __forceinline__ uint8* w(int stage) const { return data + stage * kStageBytes; }
+  __device__ __forceinline__ uint8* x(int stage) const { return w(stage) + TILE * SLABS * 128; }
 };
 
 // Stage and parity of the next step, the same at both ends.
@@ -53,30 +56,20 @@ struct Turn {
   }
 };
 
-// --- loads: by one warp -------------------------------------------------------------------------------------------------
+// --- loads: by one thread ------------------------------------------------------------------------------------------
 
 struct Source {
-  const W *x, *w;
-  int rows;        // of x, from this block's first
+  const TensorMap &x, &w;
   int first_tile;  // of this block
 
-  __device__ __forceinline__ static uint32 bytes(int i) {
-    return (i % kSteps == kSteps - 1 ? kLastDepth : STAGE_DEPTH) * 2;
-  }
   // The weights of step i; announces those of x as well.
   __device__ __forceinline__ void ask_for_w(const Stages& stages, int stage, int i) const {
-    int feature = (first_tile + i / kSteps) * TILE, features = min(TILE, kN - feature), lane = threadIdx.x & 31;
-    uint32 full = stages.full + stage * 8;
-    if (lane == 0) barrier_expect(full, (features + rows) * bytes(i));
-    __syncwarp();
-    const W* from = w + int64(feature) * kK + i % kSteps * STAGE_DEPTH;
-    for (int r = lane; r < features; r += 32)
-      copy_bytes<true>(stages.w(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), full);
+    Mbarrier* full = stages.full + stage;
+    arrive_and_expect(full, kStageBytes);
+    load_box(stages.w(stage), w, full, 0, (first_tile + i / kSteps) * TILE, i % kSteps * SLABS, kEvictFirst);
   }
   __device__ __forceinline__ void ask_for_x(const Stages& stages, int stage, int i) const {
-    const W* from = x + i % kSteps * STAGE_DEPTH;
-    for (int r = threadIdx.x & 31; r < rows; r += 32)
-      copy_bytes<false>(stages.x(stage) + r * kRowBytes, from + int64(r) * kK, bytes(i), stages.full + stage * 8);
+    load_box(stages.x(stage), x, stages.full + stage, 0, blockIdx.y * ROWS, i % kSteps * SLABS, kEvictLast);
   }
 };
 
@@ -88,7 +81,7 @@ __device__ __forceinline__ void fill_stages(const Stages& stages, const Source& 
   for (int i = 0; i < early; ++i) source.ask_for_x(stages, i, i);
   Turn turn;
   for (int i = STAGES; i < steps; ++i) {
-    barrier_wait(stages.empty + turn.stage * 8, turn.parity);
+    wait(stages.empty + turn.stage, turn.parity);
     source.ask_for_w(stages, turn.stage, i);
     source.ask_for_x(stages, turn.stage, i);
     if (i + 1 == steps) allow_next();
@@ -96,24 +89,29 @@ __device__ __forceinline__ void fill_stages(const Stages& stages, const Source& 
   }
 }
 
-// --- products: by the other warps ---------------------------------------------------------------------------------------
+// --- products: by the other warps ----------------------------------------------------------------------------------
 
 struct Sums {
   float c[kTilesM][kTilesN][4];
 };
 
-// c += w · xᵀ over 32 elements of k at `w` and `x`, addresses of the first rows.
-__device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
-  int lane = threadIdx.x & 31;
+// Where 16 bytes of a row of a slab lie.
+__device__ __forceinline__ uint32 chunk_address(uint32 slab, int row, int chunk) {
+  return slab + row * 128 + (chunk ^ (row & 7)) * 16;
+}
+
+// c += w · xᵀ over half of a slab of each, 32 elements of k, from the row `row` of w on.
+__device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x, int row, int slab_half) {
+  int lane = threadIdx.x & 31, chunk = slab_half * 4;
   uint32 a[2][kTilesM][4], b[2][(kTilesN + 1) / 2][4];
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int m = 0; m < kTilesM; ++m)
-      load_matrices(a[half][m], w + (m * 16 + (lane & 15)) * kRowBytes + (half * 2 + (lane >> 4)) * 16);
+      load_matrices(a[half][m], chunk_address(w, row + m * 16 + (lane & 15), chunk + half * 2 + (lane >> 4)));
   if constexpr (kTilesN == 1) {  // both halves at once
     uint32 both[4];
-    load_matrices(both, x + (lane & 7) * kRowBytes + (lane >> 3) * 16);
+    load_matrices(both, chunk_address(x, lane & 7, chunk + (lane >> 3)));
 #pragma unroll
     for (int i = 0; i < 4; ++i) b[i / 2][0][i % 2] = both[i];
   } else {
@@ -121,8 +119,8 @@ __device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int n = 0; n < kTilesN / 2; ++n)
-        load_matrices(b[half][n], x + (n * 16 + (lane & 7) + (lane >> 4) * 8) * kRowBytes +
-                                      (half * 2 + ((lane >> 3) & 1)) * 16);
+        load_matrices(b[half][n],
+                      chunk_address(x, n * 16 + (lane & 7) + (lane >> 4) * 8, chunk + half * 2 + ((lane >> 3) & 1)));
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half)
@@ -130,8 +128,8 @@ __device__ __forceinline__ void multiply(Sums& sums, uint32 w, uint32 x) {
     for (int m = 0; m < kTilesM; ++m)
 #pragma unroll
       for (int n = 0; n < kTilesN; ++n) {
-        const uint32(&f)[4] = a[half][m];
-        mma(W{}, sums.c[m][n], f[0], f[1], f[2], f[3], b[half][n / 2][n % 2 * 2], b[half][n / 2][n % 2 * 2 + 1]);
+        const uint32(&pairs)[4] = b[half][n / 2];
+        multiply_add(W{}, sums.c[m][n], a[half][m], pairs[n % 2 * 2], pairs[n % 2 * 2 + 1]);
       }
 }
 
@@ -198,15 +196,16 @@ __device__ __forceinline__ void multiply_tiles(const Stages& stages, const Outpu
   for (; tile < end; ++tile) {
     Sums partial = {};
     for (int step = 0; step < kSteps; ++step) {
-      uint32 w = stages.w(turn.stage) + warp_m * (kTilesM * 16 * kRowBytes), x = stages.x(turn.stage);
-      barrier_wait(stages.full + turn.stage * 8, turn.parity);
+      uint32 w = shared_address(stages.w(turn.stage)), x = shared_address(stages.x(turn.stage));
+      wait(stages.full + turn.stage, turn.parity);
 #pragma unroll
-      for (int u = 0; u < STAGE_DEPTH / 32 / WARPS_K; ++u) {
-        int k = (u * WARPS_K + warp_k) * 32;
-        if (kLastDepth == STAGE_DEPTH || step < kSteps - 1 || k < kLastDepth) multiply(partial, w + k * 2, x + k * 2);
+      for (int u = 0; u < 2 * SLABS / WARPS_K; ++u) {
+        int unit = u * WARPS_K + warp_k, slab = unit / 2;
+        if (kLastSlabs == SLABS || step < kSteps - 1 || slab < kLastSlabs)
+          multiply(partial, w + slab * TILE * 128, x + slab * ROWS * 128, warp_m * kTilesM * 16, unit % 2);
       }
       __syncwarp();
-      if ((threadIdx.x & 31) == 0) barrier_arrive(stages.empty + turn.stage * 8);
+      if ((threadIdx.x & 31) == 0) arrive(stages.empty + turn.stage);
       turn.advance();
     }
     put_sums(partial, sums + warp_k * kSumFloats, warp_m);
@@ -217,26 +216,29 @@ __device__ __forceinline__ void multiply_tiles(const Stages& stages, const Outpu
 }
 
 extern "C" __global__ void __launch_bounds__((kWarps + 1) * 32)
-    skinny(const W* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
-  extern __shared__ __align__(128) uint8 shared[];
+    skinny(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w, const Bias* bias,
+           const Residual* residual, Y* y, int rows) {
+  extern __shared__ uint8 unaligned[];
+  uint8* shared = unaligned + (1024 - shared_address(unaligned) % 1024) % 1024;
   float* sums = reinterpret_cast<float*>(shared + STAGES * kStageBytes);
-  uint32 barriers = shared_address(sums + WARPS_K * kSumFloats);
-  Stages stages = {shared_address(shared), barriers, barriers + STAGES * 8};
+  Mbarrier* barriers = reinterpret_cast<Mbarrier*>(sums + WARPS_K * kSumFloats);
+  Stages stages = {shared, barriers, barriers + STAGES};
   int warp = threadIdx.x / 32;
   if (threadIdx.x == kWarps * 32) {
+    prefetch_map(w);
+    prefetch_map(x);
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(stages.full + s * 8, 1);
-      barrier_init(stages.empty + s * 8, kWarps);
+      init_barrier(stages.full + s, 1);
+      init_barrier(stages.empty + s, kWarps);
     }
-    barrier_init_done();
+    publish_barriers();
   }
   __syncthreads();
 
   int tile = int(int64(kTiles) * blockIdx.x / gridDim.x), end = int(int64(kTiles) * (blockIdx.x + 1) / gridDim.x);
   int first_row = blockIdx.y * ROWS, block_rows = min(ROWS, rows - first_row);
   if (warp == kWarps) {
-    Source source = {x + int64(first_row) * kK, w, block_rows, tile};
-    fill_stages(stages, source, (end - tile) * kSteps);
+    if (threadIdx.x % 32 == 0) fill_stages(stages, {x, w, tile}, (end - tile) * kSteps);
   } else {
     wait_for_previous();
     multiply_tiles(stages, {bias, residual, y, first_row, block_rows}, sums, tile, end);

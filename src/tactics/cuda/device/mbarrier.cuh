@@ -77,10 +77,6 @@ __device__ __forceinline__ void store_in_cluster(uint32 address, uint32 barrier,
 __device__ __forceinline__ void sync_threads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
-// Counts as this thread's part of that barrier without waiting.
-__device__ __forceinline__ void arrive_threads(int barrier, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
 // True in one thread of a whole warp.
 __device__ __forceinline__ bool elect_one() {
   uint32 chosen;

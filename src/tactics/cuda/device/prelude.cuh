@@ -91,10 +91,11 @@ __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& value) {
   *reinterpret_cast<Pack<T, N>*>(p) = value;
 }
 
-// 16 bytes of a weight: read once, past the first cache, never written while kernels run.
+// 16 bytes of a weight: read once, past the first cache, never written while kernels run. Without a prefetch size:
+// 256 bytes for the second cache took a Hopper GPU from 4.71 to 4.31 TB/s.
 __device__ __forceinline__ uint4 load_weight(const void* p) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;

@@ -1,0 +1,124 @@
+#include "tactics/cuda/sample.h"
+
+#include "ops/sample.h"
+#include "tactics/cuda/op_source.h"
+
+namespace ingot {
+
+namespace {
+
+constexpr int64_t kThreads = 512;
+constexpr int64_t kWantedPerThread = 8, kMostPerThread = 36;  // logits; more find no registers
+constexpr int64_t kMostBlocks = 16;                           // of a row
+// Without clusters: teams of blocks at a time, and what they need in scratch memory.
+constexpr int64_t kMostTeams = 64;
+constexpr int64_t kCounterBytes = kMostTeams * 4, kMailboxBytes = kMostTeams * (2 * kMostBlocks * 4 + 2 * 256) * 8;
+
+// How a row is shared out.
+struct Shares {
+  int64_t blocks = 1, per_thread = 1;
+  bool clusters = false;
+  static constexpr auto fields() {
+    return std::tuple{field("blocks", &Shares::blocks), field("per_thread", &Shares::per_thread),
+                      field("clusters", &Shares::clusters)};
+  }
+};
+
+bool has_clusters(const Target& target) { return std::stoi(target.cuda_arch.substr(3)) >= 90; }
+
+Shares shares_of(const Problem& problem, const Target& target) {
+  const int64_t vocab = problem.inputs[0].shape[1].constant();
+  Shares shares;
+  while (shares.blocks < kMostBlocks && shares.blocks * kThreads * kWantedPerThread < vocab) shares.blocks *= 2;
+  shares.clusters = shares.blocks > 1 && has_clusters(target);
+  shares.per_thread = (vocab + shares.blocks * kThreads - 1) / (shares.blocks * kThreads);
+  return shares;
+}
+
+class SampleSource final : public CudaOpSource {
+ public:
+  SampleSource() : CudaOpSource(Sample::name, "sample.cuh") {}
+
+  CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
+    Lexer lexer(config);
+    const auto shares = parse_fields<Shares>(lexer);
+    const bool teams = shares.blocks > 1 && !shares.clusters;
+    const DeviceModule code =
+        module(target, {define("VOCAB", problem.inputs[0].shape[1].constant()), define("BLOCKS", shares.blocks),
+                        define("PER", shares.per_thread), define("CLUSTERS", int64_t{shares.clusters})});
+    CompiledTactic tactic;
+    tactic.input_layouts.resize(problem.inputs.size());
+    // All blocks of a team run at once: they wait for each other.
+    std::string count = "size(0, 0)";
+    if (teams) {
+      count = format("min(size(0, 0), max(1, min({}, sms / {})))", kMostTeams, shares.blocks);
+      ModuleLaunch begin{.function = "sample_begin", .dependent = true};
+      begin.arguments = {"scratch 0", format("i32 {}", kMostTeams)};
+      add_module_step(tactic, code, std::move(begin), every_argument(problem));
+      tactic.scratch_bytes = kCounterBytes + kMailboxBytes;
+    }
+    ModuleLaunch launch;
+    launch.function = "sample_rows";
+    launch.grid = {format("{} * {}", shares.blocks, count)};
+    launch.block = {kThreads};
+    launch.cluster = shares.clusters ? shares.blocks : 1;
+    launch.shared_bytes = kThreads * shares.per_thread * 4;
+    launch.dependent = !teams;
+    launch.cooperative = teams;
+    for (int i : {0, 1, 2, 3, 5, 6}) launch.arguments.push_back(buffer(i));
+    launch.arguments.emplace_back("i32 size(0, 0)");
+    launch.arguments.emplace_back(teams ? "scratch 0" : "i64 0");
+    launch.arguments.push_back(teams ? format("scratch {}", kCounterBytes) : "i64 0");
+    add_module_step(tactic, code, std::move(launch), every_argument(problem));
+    return tactic;
+  }
+
+ protected:
+  std::string refusal(const Problem& problem) const override {
+    if (problem.inputs[0].dtype != DType::kF32) return format("found {}: needs f32", print(problem.inputs[0]));
+    if (problem.inputs[0].shape[1].constant() > kMostPerThread * kMostBlocks * kThreads)
+      return format("found {}: needs at most {} logits in a row", print(problem.inputs[0]),
+                    kMostPerThread * kMostBlocks * kThreads);
+    return "";
+  }
+  std::vector<std::string> configs(const Problem& problem, const Target& target) const override {
+    return {print_fields(shares_of(problem, target))};
+  }
+};
+
+class NextIdsSource final : public CudaOpSource {
+ public:
+  NextIdsSource() : CudaOpSource(NextIds::name, "next_ids.cuh") {}
+
+  CompiledTactic compile(const Problem& problem, std::string_view, const Target& target) const override {
+    constexpr int64_t kBlock = 256;
+    ModuleLaunch launch;
+    launch.function = "next_ids";
+    launch.grid = {format("ceil(size(0, 0), {})", kBlock)};
+    launch.block = {kBlock};
+    launch.dependent = true;
+    launch.arguments = {buffer(0), buffer(1), buffer(2), "i32 size(0, 0)"};
+    CompiledTactic tactic;
+    tactic.input_layouts.resize(problem.inputs.size());
+    add_module_step(tactic, module(target, {define("BLOCK", kBlock)}), std::move(launch), every_argument(problem));
+    return tactic;
+  }
+
+ protected:
+  std::string refusal(const Problem&) const override { return ""; }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {""}; }
+};
+
+}  // namespace
+
+const TacticSource* cuda_sample_source() {
+  static const SampleSource source;
+  return &source;
+}
+
+const TacticSource* cuda_next_ids_source() {
+  static const NextIdsSource source;
+  return &source;
+}
+
+}  // namespace ingot

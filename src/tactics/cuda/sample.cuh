@@ -1,0 +1,489 @@
+// The next token of each row of logits (ops/sample.h).
+//
+// BLOCKS blocks of 512 threads share a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids in
+// a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree on
+// sums: first on the largest logit, which ends a greedy row. Top-k and top-p are cuts in the order of (logit, smaller
+// id first): an interval that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it;
+// one block compares these with each other. Last, the running sum of weights by id finds the block, the warp and the
+// lane in which the random number falls.
+//
+// Weights are added as integers, in units of 2^-40 of the largest: sums are the same in any order, so that a row gives
+// the same token beside any others.
+//
+// Blocks of a row are a cluster that exchanges sums through shared memory; before Hopper (CLUSTERS=0) the launch is
+// cooperative, a few teams of blocks take the rows in turn, and sums go through `mailbox`, kMailbox numbers for each
+// team; the counters, one for each team, sample_begin has set to zero.
+//
+// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 512 * PER >= VOCAB), CLUSTERS. The caller gives
+// PER * 2048 bytes of shared memory.
+#include "device/prelude.cuh"
+
+namespace sample {
+
+constexpr int kThreads = 512, kWarps = kThreads / 32;
+constexpr int kItems = kThreads * PER;  // of a block
+constexpr int kMostSums = 4;
+constexpr int kFew = 256;  // candidates that one block compares
+constexpr int kMailbox = 2 * BLOCKS * kMostSums + 2 * kFew;
+constexpr int kAbsent = -2;  // where counts of listed ids are
+constexpr uint32 kAll = 0xffffffffu;
+#define kInfinity __int_as_float(0x7f800000)
+
+// --- candidates in order: likelier ones are larger, no two are equal, 0 is none
+// --------------------------------------
+
+__device__ __forceinline__ uint32 ordered(float x) {
+  const uint32 bits = __float_as_uint(x + 0.0f);  // -0 is 0
+  return x != x ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float unordered(uint32 key) { return __uint_as_float(key >> 31 ? key ^ 0x80000000u : ~key); }
+__device__ __forceinline__ uint64 candidate(uint32 key, int id) { return uint64(key) << 32 | uint32(~id); }
+__device__ __forceinline__ int id_of(uint64 candidate) { return ~int(uint32(candidate)); }
+__device__ __forceinline__ float logit_of(uint64 candidate) { return unordered(uint32(candidate >> 32)); }
+
+// --- sums over a row
+// ----------------------------------------------------------------------------------------------------
+
+struct Sum {
+  // Of a warp, where every x is below 2^54 and the sum below 2^59.
+  static __device__ __forceinline__ uint64 of_warp(uint64 x) {
+    const uint32 low = uint32(x) & 0x7ffffffu, high = uint32(x >> 27);
+    return (uint64(__reduce_add_sync(kAll, high)) << 27) + __reduce_add_sync(kAll, low);
+  }
+};
+struct Max {
+  static __device__ __forceinline__ uint64 of_warp(uint64 x) {
+    const uint32 high = __reduce_max_sync(kAll, uint32(x >> 32));
+    return uint64(high) << 32 | __reduce_max_sync(kAll, uint32(x >> 32) == high ? uint32(x) : 0u);
+  }
+};
+
+struct Few {
+  uint64 candidate, units;
+};
+struct Shared {
+  uint64 warps[kWarps][kMostSums];
+  uint64 mail[2][BLOCKS][kMostSums];  // from every block of the row
+  Few few[kFew];                      // of the first block: from all of them
+};
+
+// The blocks of one row.
+struct Team {
+  Shared& shared;
+  uint64* mailbox;  // of this team, when there are no clusters
+  uint32* counter;
+  int rank;
+  int exchanges = 0, waits = 0;
+
+  // Blocks of a cluster may write to each other once all have begun.
+  __device__ __forceinline__ void begin() {
+#if CLUSTERS
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+#endif
+  }
+
+#if CLUSTERS
+  static __device__ __forceinline__ void store(int block, const void* place, uint64 value) {
+    uint32 address;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(place)), "r"(block));
+    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+  }
+#endif
+
+  __device__ __forceinline__ void send(int block, int n, uint64 value) {
+#if CLUSTERS
+    store(block, &shared.mail[exchanges & 1][rank][n], value);
+#else
+    if (BLOCKS == 1)
+      shared.mail[exchanges & 1][0][n] = value;
+    else if (block == 0)
+      mailbox[((exchanges & 1) * BLOCKS + rank) * kMostSums + n] = value;
+#endif
+  }
+
+  __device__ __forceinline__ void send_few(int i, uint64 candidate, uint64 units) {
+#if CLUSTERS
+    store(0, &shared.few[i].candidate, candidate);
+    store(0, &shared.few[i].units, units);
+#else
+    uint64* place = BLOCKS == 1 ? &shared.few[i].candidate : mailbox + 2 * BLOCKS * kMostSums + 2 * i;
+    place[0] = candidate, place[1] = units;
+#endif
+  }
+  // For the first block, after a wait().
+  __device__ __forceinline__ Few few(int i) const {
+#if !CLUSTERS
+    if (BLOCKS > 1) {
+      const volatile uint64* place = mailbox + 2 * BLOCKS * kMostSums + 2 * i;
+      return {place[0], place[1]};
+    }
+#endif
+    return shared.few[i];
+  }
+
+  // Until all blocks are here; they see what was sent before.
+  __device__ __forceinline__ void wait() {
+#if CLUSTERS
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    if (BLOCKS > 1) {
+      __threadfence();
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        atomicAdd(counter, 1u);
+        while (*static_cast<volatile uint32*>(counter) < uint32(waits + 1) * BLOCKS) {
+        }
+        __threadfence();
+      }
+    }
+    __syncthreads();
+#endif
+    ++waits;
+  }
+
+  __device__ __forceinline__ uint64 received(int block, int n) const {
+#if !CLUSTERS
+    if (BLOCKS > 1) return *static_cast<volatile uint64*>(mailbox + ((exchanges & 1) * BLOCKS + block) * kMostSums + n);
+#endif
+    return shared.mail[exchanges & 1][block][n];
+  }
+
+  // Adds up x over each block, or takes the maximum. Lane b of every warp gets what block b has, 0 beyond BLOCKS;
+  // shared.warps holds the warps of this block until the next call.
+  template <class Op, int N>
+  __device__ __forceinline__ void exchange(uint64 (&x)[N]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const uint64 sum = Op::of_warp(x[n]);
+      if (lane == 0) shared.warps[warp][n] = sum;
+    }
+    __syncthreads();
+    if (warp == 0) {
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+        const uint64 sum = Op::of_warp(lane < kWarps ? shared.warps[lane][n] : 0);
+        if (lane < BLOCKS) send(lane, n, sum);
+      }
+    }
+    wait();
+#pragma unroll
+    for (int n = 0; n < N; ++n) x[n] = lane < BLOCKS ? received(lane, n) : 0;
+    ++exchanges;
+  }
+
+  template <class Op, int N>
+  __device__ __forceinline__ void reduce(uint64 (&x)[N]) {
+    exchange<Op>(x);
+#pragma unroll
+    for (int n = 0; n < N; ++n) x[n] = Op::of_warp(x[n]);
+  }
+};
+
+__device__ __forceinline__ uint64 inclusive_sum(uint64 x) {
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const uint64 below = __shfl_up_sync(kAll, x, distance);
+    if ((threadIdx.x & 31) >= distance) x += below;
+  }
+  return x;
+}
+
+// The lane in whose share `target` falls when the shares of a warp lie one behind the other; `target` becomes the place
+// in it. 32 when they end before.
+__device__ __forceinline__ int lane_of(uint64 share, uint64& target) {
+  const uint64 sum = inclusive_sum(share);
+  const uint32 behind = __ballot_sync(kAll, sum > target);
+  if (behind == 0) {
+    target -= __shfl_sync(kAll, sum, 31);
+    return 32;
+  }
+  const int lane = __ffs(behind) - 1;
+  target -= __shfl_sync(kAll, sum - share, lane);
+  return lane;
+}
+
+// --- what a row wants
+// ---------------------------------------------------------------------------------------------------
+
+struct Wish {
+  float temperature, top_p, min_p, repetition, presence, frequency;
+  int slot, top_k;
+  uint64 random;  // of [0, 1), in units of 2^-64
+  int listed_begin, listed_end;
+  bool pending;
+
+  __device__ __forceinline__ Wish(const float* option, const int* choice)
+      : temperature(option[0]),
+        top_p(option[1]),
+        min_p(option[2]),
+        repetition(option[3]),
+        presence(option[4]),
+        frequency(option[5]),
+        slot(choice[0]),
+        top_k(choice[1]),
+        random(uint64(choice[2]) << 33 | uint64(choice[3]) << 11),
+        listed_begin(choice[4]),
+        listed_end(choice[5]),
+        pending(choice[6] != 0) {}
+};
+constexpr int kOptions = 6, kChoices = 7;
+
+// --- the logits of a thread
+// ---------------------------------------------------------------------------------------------
+
+struct Logits {
+  uint32 key[PER];
+  float max, temperature;  // for weights
+  int first;               // the id of the first; the others follow 32 apart
+
+  __device__ __forceinline__ void load(const float* row) {
+    float x[PER];
+#pragma unroll
+    for (int j = 0; j < PER; ++j) x[j] = exists(j) ? row[first + 32 * j] : 0.0f;
+#pragma unroll
+    for (int j = 0; j < PER; ++j) key[j] = ordered(x[j]);
+  }
+  __device__ __forceinline__ bool possible(int j) const { return exists(j) && key[j] > ordered(-kInfinity); }
+  // The largest candidate, and the complement of the least possible one.
+  __device__ __forceinline__ void find_ends(uint64 (&ends)[2]) const {
+    ends[0] = ends[1] = 0;
+#pragma unroll
+    for (int j = 0; j < PER; ++j) {
+      const uint64 c = at(j);
+      ends[0] = c > ends[0] ? c : ends[0];
+      ends[1] = possible(j) && ~c > ends[1] ? ~c : ends[1];
+    }
+  }
+  __device__ __forceinline__ bool exists(int j) const { return first + 32 * j < VOCAB; }
+  __device__ __forceinline__ uint64 at(int j) const { return exists(j) ? candidate(key[j], first + 32 * j) : 0; }
+  // The weight of a possible logit.
+  __device__ __forceinline__ uint64 units(int j) const {
+    return __float2ull_rn(expf((unordered(key[j]) - max) / temperature) * 0x1p40f);
+  }
+};
+
+// Of listed ids, and of the one called pending, changes the logits. `counts` has a place for each logit of the block.
+__device__ __forceinline__ void penalize(Logits& logits, const Wish& wish, const int2* listed, int pending,
+                                         int block_first, int* counts) {
+  if (wish.listed_begin == wish.listed_end && pending < 0) return;
+  for (int i = threadIdx.x; i < kItems; i += kThreads) counts[i] = kAbsent;
+  __syncthreads();
+  for (int i = wish.listed_begin + int(threadIdx.x); i < wish.listed_end; i += kThreads) {
+    const int2 entry = listed[i];
+    const int64 place = int64(entry.x) - block_first;
+    if (place >= 0 && place < kItems) counts[place] = entry.y;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0 && pending >= block_first && pending < block_first + kItems) {
+    int& count = counts[pending - block_first];
+    if (count != -1) count = count == kAbsent ? 1 : count + 1;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int count = counts[logits.first - block_first + 32 * j];
+    if (count == kAbsent) continue;
+    float x = unordered(logits.key[j]);
+    x = x > 0 ? x / wish.repetition : x * wish.repetition;
+    if (count > 0) x -= wish.presence + wish.frequency * float(count);
+    if (count < 0) x = -kInfinity;
+    logits.key[j] = ordered(x);
+  }
+}
+
+// --- cuts
+// ---------------------------------------------------------------------------------------------------------------
+
+// Holds a cut: what is at least `low` reaches the goal, what is at least `high` does not.
+struct Interval {
+  uint64 low, high;
+  int low_count, high_count = 0;  // candidates that are at least low, high; the former at most
+  uint64 high_sum = 0;            // the weights of the latter
+
+  __device__ __forceinline__ bool holds(uint64 c) const { return c >= low && c < high; }
+
+  // Three places inside. Evenly spaced logits find a cut fastest, evenly spaced bits find it whatever the logits.
+  __device__ __forceinline__ void split(uint64 (&t)[3], bool by_logit) const {
+    const float from = logit_of(low), step = (logit_of(high - 1) - from) * 0.25f;
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      const uint64 even = uint64(ordered(from + step * float(i + 1))) << 32;
+      t[i] = by_logit && even > low && even < high ? even : low + 1 + ((high - low - 1) >> 2) * (i + 1);
+    }
+  }
+};
+
+// The cut when the interval holds at most kFew candidates; 0 when the goal is not reached.
+template <bool COUNT>
+__device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, const Interval& in, uint64 goal) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  uint64 inside[1] = {0};
+#pragma unroll
+  for (int j = 0; j < PER; ++j) inside[0] += in.holds(logits.at(j));
+  const uint64 mine = inside[0];
+  team.exchange<Sum>(inside);
+  // The places of this thread's candidates are behind those of the blocks, warps and lanes before it.
+  const int total = int(Sum::of_warp(inside[0]));
+  int place = int(Sum::of_warp(lane < team.rank ? inside[0] : 0)) +
+              int(Sum::of_warp(lane < warp ? team.shared.warps[lane][0] : 0)) + int(inclusive_sum(mine) - mine);
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const uint64 c = logits.at(j);
+    if (in.holds(c) && place < kFew) team.send_few(place++, c, COUNT ? 1 : logits.units(j));
+  }
+  team.wait();
+  uint64 cut[1] = {0};
+  if (team.rank == 0) {
+    // As many threads as there are share the comparisons of a candidate.
+    constexpr int kSharing = kThreads / kFew;
+    const int i = threadIdx.x / kSharing;
+    const Few self = i < total ? team.few(i) : Few{~0ull, 0};
+    uint64 sum = 0;
+    for (int other = threadIdx.x % kSharing; other < total; other += kSharing) {
+      const Few one = team.few(other);
+      if (one.candidate >= self.candidate) sum += one.units;
+    }
+#pragma unroll
+    for (int distance = 1; distance < kSharing; distance *= 2) sum += __shfl_xor_sync(kAll, sum, distance);
+    sum += COUNT ? uint64(in.high_count) : in.high_sum;
+    if (i < total && sum >= goal && sum - self.units < goal) cut[0] = self.candidate;
+  }
+  team.reduce<Max>(cut);
+  return cut[0];
+}
+
+// The greatest cut such that what is at least it reaches the goal: a number of candidates, or a sum of weights. The low
+// end when all do not.
+template <bool COUNT>
+__device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Interval in, uint64 goal) {
+  constexpr int kRoundsByLogit = 12, kCountBits = 19;
+  for (int round = 0; in.low_count - in.high_count > kFew; ++round) {
+    uint64 t[3], sums[COUNT ? 1 : 4] = {};  // three counts in one number, three sums
+    in.split(t, round < kRoundsByLogit);
+#pragma unroll
+    for (int j = 0; j < PER; ++j) {
+      const uint64 c = logits.at(j);
+      if (!in.holds(c)) continue;
+      const uint64 units = COUNT ? 0 : logits.units(j);
+#pragma unroll
+      for (int i = 0; i < 3; ++i)
+        if (c >= t[i]) {
+          sums[0] += uint64(1) << (kCountBits * i);
+          if (!COUNT) sums[1 + i] += units;
+        }
+    }
+    team.reduce<Sum>(sums);
+    // The ends move to the places between which the goal is reached.
+    const Interval old = in;
+#pragma unroll
+    for (int i = 2; i >= 0; --i) {
+      const int count = old.high_count + (int(sums[0] >> (kCountBits * i)) & ((1 << kCountBits) - 1));
+      const uint64 sum = COUNT ? uint64(count) : old.high_sum + sums[COUNT ? 0 : 1 + i];
+      if (t[i] >= in.high || t[i] <= in.low) continue;
+      if (sum >= goal)
+        in.low = t[i], in.low_count = count;
+      else
+        in.high = t[i], in.high_count = count, in.high_sum = sum;
+    }
+  }
+  const uint64 cut = compare_few<COUNT>(team, logits, in, goal);
+  return cut > in.low ? cut : in.low;
+}
+
+// --- the draw
+// -----------------------------------------------------------------------------------------------------------
+
+// What top-k, top-p and min-p leave is at least the result.
+__device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const Wish& wish, uint64 best,
+                                         uint64 least) {
+  uint64 cut = least;
+  int most = VOCAB;  // candidates that are at least the cut
+  if (wish.top_k > 0 && wish.top_k < VOCAB) {
+    cut = find_cut<true>(team, logits, {cut, best + 1, most}, wish.top_k);
+    most = wish.top_k;
+  }
+  if (wish.top_p < 1) {
+    uint64 total[1] = {0};
+#pragma unroll
+    for (int j = 0; j < PER; ++j)
+      if (logits.at(j) >= cut) total[0] += logits.units(j);
+    team.reduce<Sum>(total);
+    const uint64 goal = uint64(double(wish.top_p) * double(total[0]));
+    cut = find_cut<false>(team, logits, {cut, best + 1, most}, goal < 1 ? 1 : goal);
+  }
+  if (wish.min_p > 0) {
+    const uint64 bound = uint64(ordered(logit_of(best) + wish.temperature * logf(wish.min_p))) << 32;
+    cut = bound > cut ? bound : cut;
+  }
+  return cut < best ? cut : best;
+}
+
+// Which of this thread's logits the random number names: its id, or -1.
+__device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish& wish, uint64 cut) {
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  uint64 sum[1] = {0};
+#pragma unroll
+  for (int j = 0; j < PER; ++j)
+    if (logits.at(j) >= cut) sum[0] += logits.units(j);
+  team.exchange<Sum>(sum);
+  uint64 target = __umul64hi(wish.random, Sum::of_warp(sum[0]));
+  if (lane_of(sum[0], target) != team.rank) return -1;
+  if (lane_of(lane < kWarps ? team.shared.warps[lane][0] : 0, target) != warp) return -1;
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int found = lane_of(logits.at(j) >= cut ? logits.units(j) : 0, target);
+    if (found < 32) return found == lane ? logits.first + 32 * j : -1;
+  }
+  return -1;
+}
+
+}  // namespace sample
+
+extern "C" __global__ void sample_begin(uint32* counters, int groups) {
+  allow_next();
+  wait_for_previous();
+  for (int i = threadIdx.x; i < groups; i += blockDim.x) counters[i] = 0;
+}
+
+extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
+    sample_rows(const float* all_logits, const float* options, const int* choices, const int2* listed, int* ids,
+                int* last, int rows, uint32* counters, uint64* mailbox) {
+  using namespace sample;
+  allow_next();
+  extern __shared__ int counts[];
+  __shared__ Shared shared;
+  const int group = blockIdx.x / BLOCKS, groups = gridDim.x / BLOCKS, rank = blockIdx.x % BLOCKS;
+  Team team{shared, mailbox + int64(group) * kMailbox, counters + group, rank};
+  const int block_first = rank * kItems;
+  team.begin();
+  wait_for_previous();
+  for (int row = group; row < rows; row += groups) {
+    const Wish wish(options + int64(row) * kOptions, choices + int64(row) * kChoices);
+    if (wish.slot < 0) {
+      if (rank == 0 && threadIdx.x == 0) ids[row] = -1;
+      continue;
+    }
+    Logits logits;
+    logits.first = block_first + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
+    logits.load(all_logits + int64(row) * VOCAB);
+    // Every thread has read it before the first exchange, after which it changes.
+    const int pending = wish.pending ? last[wish.slot] : -1;
+    penalize(logits, wish, listed, pending, block_first, counts);
+
+    uint64 ends[2];
+    logits.find_ends(ends);
+    team.reduce<Max>(ends);
+    const uint64 best = ends[0], least = ~ends[1];
+    const bool greedy = wish.temperature == 0 || !(fabsf(logit_of(best)) < kInfinity);
+    int id = -1;
+    if (greedy) {
+      if (rank == 0 && threadIdx.x == 0) id = id_of(best);
+    } else {
+      logits.max = logit_of(best), logits.temperature = wish.temperature;
+      id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
+    }
+    if (id >= 0) ids[row] = id, last[wish.slot] = id;
+    __syncthreads();
+  }
+}

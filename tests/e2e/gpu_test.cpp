@@ -1,0 +1,222 @@
+// The bundled model on a GPU: tokens are chosen there, and the session runs one step ahead.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "device/cuda/device.h"
+#include "e2e/models.h"
+#include "generate/token_session.h"
+#include "ingot/generate.h"
+
+namespace ingot {
+namespace {
+
+struct Told {
+  std::vector<int32_t> ids;
+  std::vector<SampledToken> tokens;
+  std::string finish_reason;
+  bool operator==(const Told& other) const { return ids == other.ids && finish_reason == other.finish_reason; }
+};
+
+class Gpu : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (!cuda::Device::missing().empty()) return;
+    BuildConfig config = untuned("float32");
+    config.target = "cuda";
+    engine_ = std::make_unique<Engine>(quick_engine(baker_7m(), config));
+    loaded_ = LoadedEngine::load(engine_->directory());
+  }
+  static void TearDownTestSuite() {
+    loaded_.reset();
+    engine_.reset();
+  }
+  void SetUp() override {
+    if (std::string missing = cuda::Device::missing(); !missing.empty()) GTEST_SKIP() << missing;
+  }
+
+  // A pool of so many pages of the model's cache; 0: plenty.
+  static std::unique_ptr<TokenSession> session(bool run_ahead = true, StepRunnerOptions runner = {}) {
+    if (runner.kv_cache_memory == 0) runner.kv_cache_memory = uint64_t{64} << 20;
+    return std::make_unique<TokenSession>(loaded_, TokenSessionOptions{runner, std::nullopt, run_ahead});
+  }
+  static std::map<uint64_t, Told> finish(TokenSession& session) {
+    std::map<uint64_t, Told> answers;
+    while (!session.idle())
+      for (TokenEvent& event : session.step()) {
+        Told& told = answers[event.request];
+        EXPECT_EQ(told.finish_reason, "") << "an answer goes on behind its end";
+        told.ids.push_back(event.token.id);
+        told.finish_reason = event.finish_reason;
+        told.tokens.push_back(std::move(event.token));
+      }
+    return answers;
+  }
+  static Told answer(const std::vector<int32_t>& prompt, const SamplingParams& params, bool run_ahead = true) {
+    auto one = session(run_ahead);
+    uint64_t id = one->submit({prompt, params});
+    return finish(*one).at(id);
+  }
+  static std::vector<int32_t> prompt(size_t count, int32_t seed) {
+    std::vector<int32_t> ids;
+    for (size_t i = 0; i < count; ++i) ids.push_back(10 + (seed * 131 + static_cast<int32_t>(i * i * 7)) % 900);
+    return ids;
+  }
+  // One of each kind that the sampler knows.
+  static std::vector<SamplingParams> every_kind(int64_t tokens) {
+    std::vector<SamplingParams> kinds(9);
+    kinds[1].temperature = 1;
+    kinds[2].temperature = 0.8f, kinds[2].top_k = 20;
+    kinds[3].temperature = 1.1f, kinds[3].top_p = 0.9f;
+    kinds[4].temperature = 1, kinds[4].min_p = 0.05f;
+    kinds[5].repetition_penalty = 1.3f;
+    kinds[6].presence_penalty = 0.7f, kinds[6].frequency_penalty = 0.3f;
+    kinds[7] = {.temperature = 0.9f,
+                .top_k = 40,
+                .top_p = 0.95f,
+                .min_p = 0.02f,
+                .repetition_penalty = 1.1f,
+                .presence_penalty = 0.2f,
+                .frequency_penalty = 0.1f};
+    kinds[8].temperature = 1, kinds[8].logprobs = 3;
+    for (size_t i = 0; i < kinds.size(); ++i) {
+      kinds[i].seed = 100 + i;
+      kinds[i].max_tokens = tokens;
+      kinds[i].ignore_eos = true;
+    }
+    return kinds;
+  }
+
+  static std::unique_ptr<Engine> engine_;
+  static std::shared_ptr<const LoadedEngine> loaded_;
+};
+std::unique_ptr<Engine> Gpu::engine_;
+std::shared_ptr<const LoadedEngine> Gpu::loaded_;
+
+TEST_F(Gpu, EveryGoldenContinuationIsEqualInFloat32) {
+  Json golden = parse_json(read_text_file(repository() / "tests/data/baker-7m/golden.json"));
+  TextCodec codec = TextCodec::from_dir(baker_7m());
+  auto together = session();
+  std::map<uint64_t, std::vector<int32_t>> expected;
+  for (const auto& [text, entry] : golden.at("gen").as_object()) {
+    std::vector<int32_t> begin = codec.encode(text, true), ids;
+    for (const Json& id : entry.at("ids").as_array()) ids.push_back(static_cast<int32_t>(id.as_int()));
+    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(begin.size()));
+    SamplingParams params{.ignore_eos = true, .max_tokens = static_cast<int64_t>(ids.size())};
+    EXPECT_EQ(answer(begin, params).ids, ids) << text;
+    expected[together->submit({begin, params})] = ids;
+  }
+  auto answers = finish(*together);
+  for (const auto& [id, ids] : expected) {
+    EXPECT_EQ(answers[id].ids, ids);
+    EXPECT_EQ(answers[id].finish_reason, "length");
+  }
+}
+
+TEST_F(Gpu, RunningAheadChangesNoToken) {
+  for (const SamplingParams& params : every_kind(40)) {
+    Told ahead = answer(prompt(12, 3), params), behind = answer(prompt(12, 3), params, false);
+    EXPECT_EQ(ahead, behind) << "seed " << params.seed;
+    EXPECT_EQ(ahead.ids.size(), 40u);
+  }
+}
+
+TEST_F(Gpu, EveryKindOfRequestRunsBesideTheOthers) {
+  // Plenty of memory; chunks of prompts between decodes; and a pool in which requests are preempted.
+  for (StepRunnerOptions runner : {StepRunnerOptions{}, StepRunnerOptions{.max_num_tokens = 16},
+                                   StepRunnerOptions{.kv_cache_memory = uint64_t{5} << 20}}) {
+    std::vector<std::map<uint64_t, Told>> told;
+    int64_t preemptions = 0;
+    for (bool ahead : {true, false}) {
+      auto many = session(ahead, runner);
+      int32_t seed = 0;
+      for (const SamplingParams& params : every_kind(60)) {
+        many->submit({prompt(static_cast<size_t>(5 + 17 * seed), seed), params});
+        ++seed;
+      }
+      told.push_back(finish(*many));
+      EXPECT_EQ(many->runner().pool().used_bytes(), 0u);
+      preemptions = many->scheduler().preemptions();
+    }
+    EXPECT_EQ(told[0].size(), 9u);
+    if (runner.kv_cache_memory > 0) {
+      EXPECT_GT(preemptions, 0);
+    }
+    int32_t seed = 0;
+    for (const SamplingParams& params : every_kind(60)) {
+      Told alone = answer(prompt(static_cast<size_t>(5 + 17 * seed), seed), params);
+      uint64_t id = static_cast<uint64_t>(++seed);
+      EXPECT_EQ(told[0].at(id), alone) << "request " << id << " ahead";
+      EXPECT_EQ(told[1].at(id), alone) << "request " << id;
+    }
+  }
+}
+
+TEST_F(Gpu, AnswersEndWhereTheyShould) {
+  SamplingParams params{.ignore_eos = true, .max_tokens = 30};
+  std::vector<int32_t> all = answer(prompt(9, 1), params).ids;
+  ASSERT_EQ(all.size(), 30u);
+  int32_t stop = all[11];
+  size_t first = static_cast<size_t>(std::find(all.begin(), all.end(), stop) - all.begin());
+  params.stop_ids = {stop};
+  auto both = session();
+  uint64_t stopped = both->submit({prompt(9, 1), params});
+  params.stop_ids.clear();
+  uint64_t whole = both->submit({prompt(9, 1), params});
+  auto answers = finish(*both);
+  EXPECT_EQ(answers[stopped].ids,
+            std::vector<int32_t>(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first) + 1));
+  EXPECT_EQ(answers[stopped].finish_reason, "stop");
+  EXPECT_EQ(answers[whole].ids, all);
+  EXPECT_EQ(answers[whole].finish_reason, "length");
+  EXPECT_EQ(both->runner().pool().used_bytes(), 0u);
+  // A session that is idle again serves the next request.
+  params.max_tokens = 1;
+  uint64_t one = both->submit({prompt(9, 1), params});
+  EXPECT_EQ(finish(*both).at(one).ids, std::vector<int32_t>(all.begin(), all.begin() + 1));
+  // Stops are not drawn before min_tokens.
+  params = {.stop_ids = {stop}, .ignore_eos = true, .min_tokens = 25, .max_tokens = 30};
+  std::vector<int32_t> later = answer(prompt(9, 1), params).ids;
+  EXPECT_GE(later.size(), 25u);
+  EXPECT_EQ(std::count(later.begin(), later.begin() + 24, stop), 0);
+}
+
+TEST_F(Gpu, CancelsWhatIsUnderWay) {
+  auto many = session();
+  SamplingParams params{.ignore_eos = true, .max_tokens = 20};
+  std::vector<uint64_t> ids;
+  for (int32_t i = 0; i < 4; ++i) ids.push_back(many->submit({prompt(8, i), params}));
+  many->step();
+  many->cancel(ids[0]);
+  many->step();
+  many->cancel(ids[2]);
+  uint64_t late = many->submit({prompt(8, 0), params});
+  auto answers = finish(*many);
+  EXPECT_FALSE(answers.contains(ids[0]));
+  EXPECT_FALSE(answers.contains(ids[2]));
+  EXPECT_EQ(answers[late].ids, answer(prompt(8, 0), params).ids);
+  for (size_t i : {1, 3}) {
+    std::vector<int32_t> expected = answer(prompt(8, static_cast<int32_t>(i)), params).ids;
+    std::vector<int32_t> end = answers[ids[i]].ids;  // the first steps were not counted
+    ASSERT_LE(end.size(), expected.size());
+    EXPECT_TRUE(std::equal(end.rbegin(), end.rend(), expected.rbegin()));
+  }
+}
+
+TEST_F(Gpu, LogProbabilitiesComeWithTheTokens) {
+  SamplingParams params{.logprobs = 4, .ignore_eos = true, .max_tokens = 6};
+  Told told = answer(prompt(10, 2), params);
+  ASSERT_EQ(told.tokens.size(), 6u);
+  for (const SampledToken& token : told.tokens) {
+    ASSERT_EQ(token.likeliest.size(), 4u);
+    EXPECT_EQ(token.likeliest[0].first, token.id);
+    EXPECT_EQ(token.likeliest[0].second, token.logprob);
+    EXPECT_LT(token.logprob, 0);
+  }
+}
+
+}  // namespace
+}  // namespace ingot
