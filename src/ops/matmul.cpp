@@ -76,14 +76,15 @@ double Matmul::flops(const Types& inputs) const {
   return 2.0 * static_cast<double>(inputs[0].elements()) * static_cast<double>(inputs[1].shape[0].constant());
 }
 
-// Every output feature costs the same, so fewer of them stand for all. Multiples of 64 suit every tile.
+// Every output feature costs the same, so fewer of them stand for all. Multiples of 64 suit every tile. So few would
+// show what they share, such as packing x, that reading less is no reason to keep fewer than 256.
 double Matmul::cut(Types& inputs, int64_t max_bytes, double max_flops) const {
   TensorType& w = inputs[1];
   int64_t n = w.shape[0].constant();
   if (n == 0) return 1;
   double by_bytes = static_cast<double>(max_bytes) / (static_cast<double>(w.bytes()) / static_cast<double>(n));
   double by_flops = max_flops / (flops(inputs) / static_cast<double>(n));
-  int64_t kept = std::max<int64_t>(128, static_cast<int64_t>(std::min(by_bytes, by_flops)) / 64 * 64);
+  int64_t kept = std::max<int64_t>(128, static_cast<int64_t>(std::min(std::max(by_bytes, 256.0), by_flops)) / 64 * 64);
   if (kept >= n) return 1;
   w.shape[0] = Dim(kept);
   if (bias) inputs[2].shape[0] = Dim(kept);

@@ -65,6 +65,9 @@ class TacticSource {
   virtual std::vector<std::string> recall(const Problem&, const Target&, std::span<const std::string> /*known*/) const {
     return {};
   }
+  // The name of a source that solves what this one solves on such a target, and faster in every case: while that one is
+  // there, this one's tactics are not worth measuring. "": there is none.
+  virtual std::string_view outclassed_by(const Target&) const { return {}; }
   // For a configuration that enumerate() or recall() offered for a problem of the same op, dtypes and weight shapes.
   virtual CompiledTactic compile(const Problem&, std::string_view config, const Target&) const = 0;
 };

@@ -51,6 +51,18 @@ class Random {
 
 constexpr int64_t kTableSize = 1 << 15, kRun = 64;
 
+// Drawn once: the tuner makes inputs for hundreds of problems.
+const std::vector<double>& normal_table() {
+  static const std::vector<double> table = [] {
+    Random random(1);
+    std::vector<double> normals(kTableSize + kRun);
+    for (double& normal : normals)
+      normal = std::sqrt(-2 * std::log(random.unit())) * std::cos(2 * M_PI * random.unit());
+    return normals;
+  }();
+  return table;
+}
+
 class InputMaker {
  public:
   InputMaker(const Problem& problem, uint64_t seed, int64_t largest_filled)
@@ -58,10 +70,7 @@ class InputMaker {
         inputs_(problem.inputs),
         random_(seed),
         largest_filled_(largest_filled),
-        normals_(kTableSize + kRun) {
-    for (double& normal : normals_)
-      normal = std::sqrt(-2 * std::log(random_.unit())) * std::cos(2 * M_PI * random_.unit());
-  }
+        normals_(normal_table()) {}
 
   Inputs take() { return std::move(inputs_); }
   const Problem& problem() const { return problem_; }
@@ -137,7 +146,7 @@ class InputMaker {
   Inputs inputs_;
   Random random_;
   int64_t largest_filled_;
-  std::vector<double> normals_;
+  const std::vector<double>& normals_;
 };
 
 void fill_norm(InputMaker& make) {

@@ -18,9 +18,7 @@ constexpr int kMostRepeats = 24;
 // Device memory full of random numbers: see ColdMemory of the CPU's bench.
 class ColdPool {
  public:
-  ColdPool(const cuda::DevicePtr& device, cuda::Stream& stream) : device_(device), stream_(stream) {
-    grow(kColdBytes);
-  }
+  ColdPool(const cuda::DevicePtr& device, cuda::Stream& stream) : device_(device), stream_(stream) { grow(kColdBytes); }
 
   // Makes room for values of `size` bytes; what was handed out before is gone if there was none.
   void reserve(uint64_t size) {

@@ -7,7 +7,7 @@
 // reported and thrown out.
 //
 // A large matmul is measured on a cut-down number of output features and its time scaled up: every candidate does the
-// same work per feature.
+// same work per feature. measurement.h says what else spares work.
 #pragma once
 
 #include <string>

@@ -1,6 +1,8 @@
 // The sources of the CPU kernels other than matmul: what they refuse, and that what they compile runs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/run_kernel.h"
 #include "ops/attention.h"
 #include "ops/matmul.h"
@@ -80,6 +82,22 @@ TEST(CpuSources, WideMatmulsAreRefusedForTheirNarrowInput) {
     EXPECT_EQ(std::get<Unsupported>(source->enumerate(problem, target_of(CpuLevel::kAmx, 1))).reason,
               "input 0 is bf16: activations must be f32, weights f32, f16 or bf16");
   }
+}
+
+TEST(CpuSources, PortableOnesStepAsideForThoseThatAreThere) {
+  std::vector<std::string_view> names;
+  for (const TacticSource* source : tactic_list()) names.push_back(source->name());
+  int outclassed = 0;
+  for (const TacticSource* source : tactic_list()) {
+    EXPECT_EQ(source->outclassed_by(target_of(CpuLevel::kPortable, 1)), "") << source->name();
+    std::string_view better = source->outclassed_by(target_of(CpuLevel::kAvx512, 1));
+    if (better.empty()) continue;
+    ++outclassed;
+    EXPECT_TRUE(source->name().ends_with("_portable")) << source->name();
+    EXPECT_EQ(std::count(names.begin(), names.end(), better), 1) << better;
+    EXPECT_LT(std::find(names.begin(), names.end(), better), std::find(names.begin(), names.end(), source->name()));
+  }
+  EXPECT_GT(outclassed, 10);
 }
 
 TEST(CpuSources, TargetsOfAnotherKindAreRefused) {

@@ -22,7 +22,8 @@ std::string refusal(const Attention& op, const Problem& problem) {
 
 class AttentionSource final : public TacticSource {
  public:
-  explicit AttentionSource(CpuLevel level) : level_(level), name_("cpu.attention_" + std::string(enum_name(level))) {}
+  explicit AttentionSource(CpuLevel level)
+      : level_(level), name_("cpu.attention_" + std::string(enum_name(level))), outclassing_(name_, level) {}
 
   std::string_view name() const override { return name_; }
   std::string_view version() const override { return INGOT_SOURCE_HASH; }
@@ -39,6 +40,8 @@ class AttentionSource final : public TacticSource {
     if (!reason.empty()) return Unsupported{reason};
     return std::vector<std::string>{"paged"};
   }
+
+  std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
 
   CompiledTactic compile(const Problem& problem, std::string_view, const Target& target) const override {
     const Attention& op = *problem.op.as<Attention>();
@@ -58,6 +61,7 @@ class AttentionSource final : public TacticSource {
  private:
   CpuLevel level_;
   std::string name_;
+  Outclassing outclassing_;
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ constexpr std::string_view kLayouts[] = {"panel_16", "panel_32", ""};
 
 class ExpertMlpSource final : public TacticSource {
  public:
-  ExpertMlpSource(CpuLevel level, std::string_view name) : level_(level), name_(name) {}
+  ExpertMlpSource(CpuLevel level, std::string_view name) : level_(level), name_(name), outclassing_(name, level) {}
   std::string_view name() const override { return name_; }
   std::string_view version() const override { return INGOT_SOURCE_HASH; }
 
@@ -31,6 +31,8 @@ class ExpertMlpSource final : public TacticSource {
     return configs;
   }
 
+  std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
+
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target&) const override {
     ExpertMlpParameters parameters;
     static_cast<ExpertMlp&>(parameters) = *problem.op.as<ExpertMlp>();
@@ -46,6 +48,7 @@ class ExpertMlpSource final : public TacticSource {
  private:
   CpuLevel level_;
   std::string name_;
+  Outclassing outclassing_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/fields.h"
 #include "kernels/cpu/matmul.h"
+#include "tactics/cpu/op_source.h"
 
 #ifndef INGOT_SOURCE_HASH
 #define INGOT_SOURCE_HASH "1"
@@ -52,7 +53,7 @@ bool outclassed(const SourceTraits& traits, const Problem& problem, const Target
 
 class MatmulSource final : public TacticSource {
  public:
-  explicit MatmulSource(const SourceTraits& traits) : traits_(traits) {}
+  explicit MatmulSource(const SourceTraits& traits) : traits_(traits), outclassing_(traits.name, traits.level) {}
   std::string_view name() const override { return traits_.name; }
   std::string_view version() const override { return INGOT_SOURCE_HASH; }
 
@@ -83,6 +84,8 @@ class MatmulSource final : public TacticSource {
       }
     return configs;
   }
+
+  std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
 
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target&) const override {
     Lexer lexer(config);
@@ -118,6 +121,7 @@ class MatmulSource final : public TacticSource {
   }
 
   const SourceTraits& traits_;
+  Outclassing outclassing_;
 };
 
 constexpr MatmulForm kStream = MatmulForm::kStream, kGemm = MatmulForm::kGemm, kPairs = MatmulForm::kPairs;

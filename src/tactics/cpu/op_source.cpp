@@ -22,6 +22,12 @@ std::string unless_level(const Target& target, CpuLevel level) {
   return "";
 }
 
+Outclassing::Outclassing(std::string_view name, CpuLevel level) {
+  constexpr std::string_view kEnding = "_portable";
+  if (level == CpuLevel::kPortable && name.ends_with(kEnding))
+    name_ = std::string(name.substr(0, name.size() - kEnding.size())) + "_avx2";
+}
+
 std::vector<int> all_arguments(const Problem& problem) {
   std::vector<int> arguments(problem.inputs.size() + problem.outputs.size());
   for (size_t i = 0; i < arguments.size(); ++i) arguments[i] = static_cast<int>(i);

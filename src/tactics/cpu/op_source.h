@@ -50,6 +50,22 @@ std::string unless_level(const Target& target, CpuLevel level);
 // The numbers of all inputs and outputs in turn.
 std::vector<int> all_arguments(const Problem& problem);
 
+// The source that outclasses a portable one: the same loops with vectors of twice the width and more, and fused
+// multiplications, wherever there is AVX2. Between AVX2 and AVX-512 memory and clock rates have a say, so both are
+// measured.
+class Outclassing {
+ public:
+  // For the source `name` of `level`; names end in the level.
+  Outclassing(std::string_view name, CpuLevel level);
+  std::string_view name_on(const Target& target) const {
+    if (target.cpu_level < CpuLevel::kAvx2) return {};
+    return name_;
+  }
+
+ private:
+  std::string name_;
+};
+
 // Of the kernels behind all OpSources.
 std::string_view op_source_version();
 
@@ -58,7 +74,7 @@ template <class Op>
 class OpSource final : public TacticSource {
  public:
   OpSource(CpuLevel level, std::string_view suffix)
-      : level_(level), name_("cpu." + std::string(Op::name) + std::string(suffix)) {}
+      : level_(level), name_("cpu." + std::string(Op::name) + std::string(suffix)), outclassing_(name_, level) {}
 
   std::string_view name() const override { return name_; }
   std::string_view version() const override { return op_source_version(); }
@@ -73,6 +89,8 @@ class OpSource final : public TacticSource {
     return std::vector<std::string>{"rows"};
   }
 
+  std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
+
   CompiledTactic compile(const Problem& problem, std::string_view, const Target&) const override {
     CompiledTactic tactic;
     tactic.scratch_bytes = scratch_bytes(*problem.op.template as<Op>(), problem);
@@ -84,6 +102,7 @@ class OpSource final : public TacticSource {
  private:
   CpuLevel level_;
   std::string name_;
+  Outclassing outclassing_;
 };
 
 // The source of the kernel "cpu.<op>_<level>", or of "cpu.<op>" for ops that gain nothing from instruction sets.
