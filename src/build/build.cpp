@@ -64,8 +64,8 @@ void check_can_measure(const ResolvedConfig& resolved) {
        resolved.target.text(), missing);
 }
 
-// Timings for a GPU are filed under the GPU and the compiler. A build for one that is not here takes the only one of its
-// architecture that the cache knows.
+// Timings for a GPU are filed under the GPU and the compiler. A build for one that is not here takes the only one of
+// its architecture that the cache knows.
 Target with_device(Target target, const TimingCache& timings) {
   if (target.kind != "cuda") return target;
   std::string ending = "/cuda" + compiler_version();

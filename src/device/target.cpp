@@ -106,7 +106,9 @@ void mask_cpu_features(CpuLevel level) {
   if (level < CpuLevel::kAvx512) f.avx512_bf16 = f.avx512_vnni = false;
 }
 
-std::string Target::text() const { return kind + ":" + (kind == "cuda" ? cuda_arch : std::string(enum_name(cpu_level))); }
+std::string Target::text() const {
+  return kind + ":" + (kind == "cuda" ? cuda_arch : std::string(enum_name(cpu_level)));
+}
 
 namespace {
 
@@ -164,8 +166,9 @@ std::string missing_for_cuda(const Target& target) {
   cuda::DeviceFacts facts = cuda::Device::open()->facts();
   std::string present = arch_of(facts);
   if (target.cuda_arch == present) return "";
-  return format("needs {}; this machine's {} has {}", target.cuda_arch, facts.name,
-                present.empty() ? format("compute capability {}.{}", facts.compute_major, facts.compute_minor) : present);
+  return format(
+      "needs {}; this machine's {} has {}", target.cuda_arch, facts.name,
+      present.empty() ? format("compute capability {}.{}", facts.compute_major, facts.compute_minor) : present);
 }
 
 }  // namespace
@@ -179,7 +182,8 @@ Target parse_target(std::string_view text, int threads) {
   if (text.starts_with("cpu:")) {
     target.cpu_level = parse_enum<CpuLevel>(text.substr(4));
   } else if (text != "cpu") {
-    fail(ErrorCode::kUsage, "the target is cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx, cuda or cuda:ARCH, not \"{}\"", text);
+    fail(ErrorCode::kUsage,
+         "the target is cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx, cuda or cuda:ARCH, not \"{}\"", text);
   }
   // VDPBF16PS comes with every AMX part; on AVX-512 it is used where this machine has it.
   target.avx512_bf16 = target.cpu_level == CpuLevel::kAmx ||

@@ -36,7 +36,8 @@ void pad_decodes(StepBatch& batch, const PaddingLimits& limits) {
   }
   for (size_t g = 0; g < batch.groups.size(); ++g) {
     std::vector<int32_t>& list = batch.groups[g].page_list;
-    auto pages = std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(kFewestPages, static_cast<int64_t>(list.size()))));
+    auto pages =
+        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(kFewestPages, static_cast<int64_t>(list.size()))));
     list.resize(static_cast<size_t>(std::max(static_cast<int64_t>(list.size()),
                                              std::min(static_cast<int64_t>(pages), limits.max_pages[g]))),
                 0);

@@ -4,8 +4,7 @@
 
 namespace ingot {
 
-std::unique_ptr<Kernel> make_kernel(std::string_view name, std::string_view parameters,
-                                    const KernelSupport& support) {
+std::unique_ptr<Kernel> make_kernel(std::string_view name, std::string_view parameters, const KernelSupport& support) {
   Scope scope(format("kernel {}", name));
   for (const KernelEntry& entry : kernel_list())
     if (entry.name == name) return entry.make ? entry.make(parameters) : entry.make_on_gpu(parameters, support);

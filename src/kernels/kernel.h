@@ -1,6 +1,6 @@
 // Code that the runtime can launch. A kernel is made once from its parameter text and then run many times; running
-// allocates nothing. A CPU kernel has done its work when run() returns and does not throw; a CUDA kernel has enqueued it
-// and throws an Error when the driver refuses.
+// allocates nothing. A CPU kernel has done its work when run() returns and does not throw; a CUDA kernel has enqueued
+// it and throws an Error when the driver refuses.
 #pragma once
 
 #include <array>
@@ -36,8 +36,8 @@ struct Argument {
 struct Launch {
   std::span<const Argument> arguments;  // in the order of the step's buffers
   std::byte* scratch = nullptr;         // 64-byte aligned; as many bytes as the tactic asked for
-  ThreadPool* threads = nullptr;         // for CPU kernels
-  cuda::Stream* stream = nullptr;        // for CUDA kernels
+  ThreadPool* threads = nullptr;        // for CPU kernels
+  cuda::Stream* stream = nullptr;       // for CUDA kernels
 };
 
 class Kernel {

@@ -87,8 +87,8 @@ class Row {
     if (double min_p = option(sample::kMinP); min_p > 0)
       std::erase_if(order, [&](int64_t id) { return weight(id, max) < min_p; });
     std::sort(order.begin(), order.end());
-    double random =
-        static_cast<double>(choice(sample::kRandomHigh)) * 0x1p-31 + static_cast<double>(choice(sample::kRandomLow)) * 0x1p-53;
+    double random = static_cast<double>(choice(sample::kRandomHigh)) * 0x1p-31 +
+                    static_cast<double>(choice(sample::kRandomLow)) * 0x1p-53;
     double left = random * total();
     for (int64_t id : order)
       if ((left -= weight(id, max)) < 0) return id;

@@ -245,8 +245,7 @@ Json plan_to_json(const Plan& plan) {
                    {"bytes", value.bytes}});
   };
   auto module = [](const PlanModule& value) {
-    return object(
-        {{"name", value.name}, {"target", value.target}, {"offset", value.offset}, {"bytes", value.bytes}});
+    return object({{"name", value.name}, {"target", value.target}, {"offset", value.offset}, {"bytes", value.bytes}});
   };
   auto group = [](const CacheGroup& value) { return value_to_json(value); };
   auto program = [&](const Program& value) { return program_to_json(value, types); };

@@ -28,8 +28,8 @@ class ExecutionContext {
   void bind_output(std::string_view name, std::span<std::byte> memory);
   void bind_state(std::string_view name, std::span<std::byte> memory);
 
-  // Starts the cheapest program whose ranges hold all of `dims`, and waits. An Error (kUsage) names the dimension and the
-  // range when there is none, and what is not bound. Names that the engine does not use are ignored.
+  // Starts the cheapest program whose ranges hold all of `dims`, and waits. An Error (kUsage) names the dimension and
+  // the range when there is none, and what is not bound. Names that the engine does not use are ignored.
   void enqueue(const DimValues& dims);
   // The same with one value per LoadedEngine::symbols(); -1 for those that have none.
   void enqueue(std::span<const int64_t> values);

@@ -63,7 +63,8 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   engine->resolve();
   // Fewer translation misses while weights stream, where the file system supports it.
   auto weights = engine->file_.weights();
-  if (!weights.empty() && !engine->device_) madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
+  if (!weights.empty() && !engine->device_)
+    madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
   return engine;
 }
 

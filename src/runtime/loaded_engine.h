@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/json.h"
-#include "kernels/kernel.h"
 #include "device/cuda/device.h"
+#include "kernels/kernel.h"
 #include "plan/engine_file.h"
 
 namespace ingot {

@@ -37,15 +37,15 @@ class StepMachine {
   virtual std::byte* arena() const = 0;
   // Where the steps of the coming run find an input of `bytes` bytes, or leave an output, that the caller has bound to
   // `host`. An output that is not bound gets memory for `largest` bytes. Called for every buffer of a program, in its
-  // order; a buffer that is used twice is asked for twice. begin_layout() comes before; all inputs together take at most
-  // `input_bytes`, each rounded up to kGpuInputAlignment.
+  // order; a buffer that is used twice is asked for twice. begin_layout() comes before; all inputs together take at
+  // most `input_bytes`, each rounded up to kGpuInputAlignment.
   virtual void begin_layout(uint64_t input_bytes) = 0;
   virtual std::byte* input(size_t index, HostBuffer host, uint64_t bytes) = 0;
   virtual std::byte* output(size_t index, HostBuffer host, uint64_t bytes, uint64_t largest) = 0;
 
   // Starts all steps of `program` with these arguments. What it starts runs in order; a machine that does not work by
-  // itself has run them when it returns. The host may change bound inputs at once, bound outputs are there after wait().
-  // `repeated`: the arguments are those of the last run.
+  // itself has run them when it returns. The host may change bound inputs at once, bound outputs are there after
+  // wait(). `repeated`: the arguments are those of the last run.
   virtual void start(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
                      const StepObserver& observer) = 0;
   // Until all that was started has run.

@@ -2,8 +2,9 @@
 // back with the same sizes are replayed from a graph: kernels read what differs (positions, lengths, pages) from the
 // inputs.
 //
-// Runs, copies of their inputs and copies of their outputs are work of one stream: so one place on the device serves the
-// inputs of all runs. On the host the pieces take turns, because a run may be prepared while the one before it waits.
+// Runs, copies of their inputs and copies of their outputs are work of one stream: so one place on the device serves
+// the inputs of all runs. On the host the pieces take turns, because a run may be prepared while the one before it
+// waits.
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -166,8 +167,7 @@ class GpuMachine final : public StepMachine {
     step.kernel->run(launch);
   }
 
-  void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments,
-                    const StepObserver& observer) {
+  void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments, const StepObserver& observer) {
     if (delay_.size() == 0) delay_ = cuda::Memory(device_, kDelayBytes, "memory to write while a step is enqueued");
     for (size_t i = 0; i < program.steps.size(); ++i) {
       stream_.fill(delay_.data(), 0, delay_.size());
@@ -176,15 +176,14 @@ class GpuMachine final : public StepMachine {
       end_.record(stream_);
       stream_.synchronize();
       const ResolvedStep& step = program.steps[i];
-      observer({*program.program, i, program.program->steps[i],
-                arguments.subspan(step.first_argument, step.arguments), end_.microseconds_since(begin_)});
+      observer({*program.program, i, program.program->steps[i], arguments.subspan(step.first_argument, step.arguments),
+                end_.microseconds_since(begin_)});
     }
   }
 
   static bool same(std::span<const Argument> a, std::span<const Argument> b) {
-    return std::ranges::equal(a, b, [](const Argument& x, const Argument& y) {
-      return x.data == y.data && x.size == y.size;
-    });
+    return std::ranges::equal(
+        a, b, [](const Argument& x, const Argument& y) { return x.data == y.data && x.size == y.size; });
   }
 
   // The recording of a run with these arguments; made when they come the second time in a row.

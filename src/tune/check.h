@@ -10,8 +10,8 @@
 //   activation functions      1.13 (their steepest slope) times the error of the argument, and 8 u at their scale: |x|
 //                             for silu, gelu and their kin, 1 for tanh and sigmoid
 //   normalizations            u (8 + sqrt(h)), relative
-//   sampled tokens            nothing, unless a random number, a top_p or a min_p that differs by 1e-5 gives another token
-//   copies and conversions    nothing: every element must be the rounded value itself
+//   sampled tokens            nothing, unless a random number, a top_p or a min_p that differs by 1e-5 gives another
+//   token copies and conversions    nothing: every element must be the rounded value itself
 // A rounding deviates by about 0.4 u, so the factor 3 is seven standard deviations. check_bounds.cpp has the rest.
 #pragma once
 

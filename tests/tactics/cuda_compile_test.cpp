@@ -15,7 +15,8 @@ namespace {
 
 std::vector<Problem> all_problems() {
   std::vector<Problem> problems;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(INGOT_SOURCE_DIR) / "tests/problems")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(INGOT_SOURCE_DIR) / "tests/problems")) {
     std::ifstream in(entry.path());
     for (std::string line; std::getline(in, line);)
       if (!line.empty() && line[0] != '#') problems.push_back(parse_problem(line));

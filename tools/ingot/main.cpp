@@ -1,7 +1,7 @@
 // The command line: flags into the structs of verbs.h, errors into exit codes.
-#include <charconv>
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -28,7 +28,7 @@
 namespace ingot {
 
 struct ModuleLaunch {
-  std::string module;    // the name of a PlanModule
+  std::string module;  // the name of a PlanModule
   std::string function;
   std::vector<std::string> grid = {"1", "1", "1"};
   std::vector<int64_t> block = {128, 1, 1};
@@ -38,14 +38,10 @@ struct ModuleLaunch {
   bool cooperative = false;
   std::vector<std::string> arguments;
   static constexpr auto fields() {
-    return std::tuple{field("module", &ModuleLaunch::module),
-                      field("function", &ModuleLaunch::function),
-                      field("grid", &ModuleLaunch::grid),
-                      field("block", &ModuleLaunch::block),
-                      field("cluster", &ModuleLaunch::cluster),
-                      field("shared_bytes", &ModuleLaunch::shared_bytes),
-                      field("dependent", &ModuleLaunch::dependent),
-                      field("cooperative", &ModuleLaunch::cooperative),
+    return std::tuple{field("module", &ModuleLaunch::module),       field("function", &ModuleLaunch::function),
+                      field("grid", &ModuleLaunch::grid),           field("block", &ModuleLaunch::block),
+                      field("cluster", &ModuleLaunch::cluster),     field("shared_bytes", &ModuleLaunch::shared_bytes),
+                      field("dependent", &ModuleLaunch::dependent), field("cooperative", &ModuleLaunch::cooperative),
                       field("arguments", &ModuleLaunch::arguments)};
   }
 };

@@ -89,6 +89,7 @@ extern "C" __global__ void __launch_bounds__(THREADS* GROUPS)
 #pragma unroll
       for (int j = 0; j < PACK; ++j) x.at[i][j] -= mean;
     });
+    if (THREADS > 32) __syncthreads();  // the compiler reads the sums in wider pieces than one of the two lists
   }
   const float factor = rsqrtf(group_squares(x, lane, shared[0]) / float(SIZE) + EPSILON);
   if (!active) return;

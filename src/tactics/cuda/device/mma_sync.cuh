@@ -1,9 +1,9 @@
 // Products of a warp (mma.sync m16n8k16, bf16 or f16 operands, f32 sums), their operands from shared memory, and
 // asynchronous copies into it. Runs from sm_80 on.
 //
-// Of the sums [16 x 8] lane 4 g + t holds (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). As the operand a [16 x 16]
-// it holds the pairs (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); as the operand b [8 x 16], given by its rows,
-// the pairs (g, 2t), (g, 2t + 8).
+// Of the sums [16 x 8] lane 4 g + t holds (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). As the operand a [16 x
+// 16] it holds the pairs (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); as the operand b [8 x 16], given by its
+// rows, the pairs (g, 2t), (g, 2t + 8).
 #pragma once
 
 #include "device/prelude.cuh"
@@ -24,8 +24,8 @@ __device__ __forceinline__ void multiply_add(f16, float (&sums)[4], const uint32
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, a multiple of 16 bytes.
-// Lane 4 g + t gets the pair (g, 2t) of each.
+// Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, a multiple of 16
+// bytes. Lane 4 g + t gets the pair (g, 2t) of each.
 __device__ __forceinline__ void load_matrices(uint32 (&m)[4], uint32 address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])

@@ -1,5 +1,5 @@
-// What all device code shares: number formats, wide loads, reductions, programmatic dependent launch. Stands alone: NVRTC
-// reads it without any toolkit header.
+// What all device code shares: number formats, wide loads, reductions, programmatic dependent launch. Stands alone:
+// NVRTC reads it without any toolkit header.
 #pragma once
 
 using int8 = signed char;
