@@ -4,7 +4,7 @@
 // bytes of each row at once, one step ahead of the products, across the borders of units; the first step is under way
 // before the kernel in front has ended.
 //
-// The caller: kK * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and
+// The caller: DEPTH * sizeof(W) is a multiple of 16; grid {blocks, ceil(rows / ROWS)}, BLOCK_WARPS * 32 threads and
 // SHARED_BYTES of dynamic shared memory.
 #include "gemv_parts.cuh"
 

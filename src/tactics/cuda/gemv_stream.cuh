@@ -10,8 +10,8 @@
 // Before the kernel in front has ended the slots are filled. The kernel behind may start when a group has nothing left
 // to ask for: its loads then follow these without a gap.
 //
-// The caller: kK * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or, with SPLIT = 1 or not,
-// kK; PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and
+// The caller: DEPTH * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or all of DEPTH;
+// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and
 // SHARED_BYTES of dynamic shared memory.
 #include "device/async_copy.cuh"
 #include "gemv_parts.cuh"
