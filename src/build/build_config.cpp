@@ -99,8 +99,7 @@ class Resolver {
     if (c.max_input_len > c.max_seq_len)
       change("max_input_len", c.max_input_len, c.max_seq_len, "a prompt is part of the sequence");
     int64_t most = resolved_.target.kind == "cuda" ? kDefaultNumTokensCuda : kDefaultNumTokens;
-    if (c.max_num_tokens == 0)
-      c.max_num_tokens = std::max(c.max_batch_size, std::min(most, c.max_seq_len));
+    if (c.max_num_tokens == 0) c.max_num_tokens = std::max(c.max_batch_size, std::min(most, c.max_seq_len));
     if (c.max_num_tokens < c.max_batch_size)
       change("max_num_tokens", c.max_num_tokens, c.max_batch_size, "every sequence of a step has at least one token");
   }
