@@ -85,6 +85,7 @@ void profile(int argc, char** argv) {
   TokenSessionOptions options;
   options.runner.threads = static_cast<int>(option(argc, argv, "--threads", 0));
   options.eos_ids = std::vector<int32_t>{};
+  options.run_ahead = false;  // a step belongs to the call that tells of it
   const auto engine = LoadedEngine::load(argv[1]);
   const double ceiling = read_ceiling(*engine);
   TokenSession session(engine, options);

@@ -60,7 +60,7 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
   }
   // Few rows list ids; those that do bring any number.
   if (has_symbol(network, "listed")) add("listed", 0, 0, int64_t{1} << 30);
-  if (has_symbol(network, "slots")) add("slots", 1, sequences, limits.max_batch_size);
+  if (has_symbol(network, "seats")) add("seats", 1, sequences, limits.max_batch_size);
   return shape;
 }
 

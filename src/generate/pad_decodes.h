@@ -15,8 +15,8 @@ struct PaddingLimits {
 
 // If every sequence of the step has one token and gives one row of logits, adds sequences of one token that have no
 // context, no pages and no slot (-1: nothing is written), and lengthens the page lists, until there are a power of two
-// of sequences (from 64 on a multiple of 32) and of listed pages, as far as the limits allow. The rows of `outputs` come first. Other
-// steps stay as they are.
+// of sequences (from 64 on a multiple of 32) and of listed pages, as far as the limits allow. The rows of `outputs`
+// come first. Other steps stay as they are.
 void pad_decodes(StepBatch& batch, const PaddingLimits& limits);
 
 }  // namespace ingot

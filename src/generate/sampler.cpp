@@ -123,7 +123,7 @@ void Sampler::list_ids(int64_t accepted, std::vector<int32_t>& listed) const {
     for (int32_t id : stops_) listed.insert(listed.end(), {id, -1});
 }
 
-void Sampler::describe(int32_t slot, bool pending, StepBatch::Sampling& rows) const {
+void Sampler::describe(int32_t seat, bool pending, StepBatch::Sampling& rows) const {
   const SamplingParams& p = params_;
   rows.options.insert(rows.options.end(),
                       {p.temperature, p.top_p, p.min_p, p.repetition_penalty, p.presence_penalty, p.frequency_penalty});
@@ -135,7 +135,7 @@ void Sampler::describe(int32_t slot, bool pending, StepBatch::Sampling& rows) co
   auto top_k = static_cast<int32_t>(std::min<int64_t>(p.top_k, INT32_MAX));
   auto high = static_cast<int32_t>(random >> sample::kLowBits);
   auto low = static_cast<int32_t>(random & ((uint64_t{1} << sample::kLowBits) - 1));
-  rows.choices.insert(rows.choices.end(), {slot, top_k, high, low, begin, end, pending && has_penalties()});
+  rows.choices.insert(rows.choices.end(), {seat, top_k, high, low, begin, end, pending && has_penalties()});
 }
 
 SampledToken Sampler::tell(int32_t id, std::span<const float> logits) {

@@ -38,9 +38,9 @@ class Sampler {
   SampledToken sample(std::span<float> logits);
   void accept(int32_t id);
 
-  // Where the device chooses: adds the row of the next token, behind one in the same slot that is not accepted yet if
+  // Where the device chooses: adds the row of the next token, behind one in the same seat that is not accepted yet if
   // it is `pending`.
-  void describe(int32_t slot, bool pending, StepBatch::Sampling& rows) const;
+  void describe(int32_t seat, bool pending, StepBatch::Sampling& rows) const;
   // What sample() would say of the token that was chosen; `logits` only matter when log-probabilities are wanted.
   SampledToken tell(int32_t id, std::span<const float> logits);
 

@@ -75,8 +75,8 @@ void Scheduler::append(uint64_t id, int32_t token) {
 
 void Scheduler::promise(uint64_t id) {
   Sequence& sequence = *by_id_.at(id);
-  assert(sequence.left() == 0 && sequence.slot >= 0);
-  sequence.request.tokens.push_back(-(sequence.slot + 1));
+  assert(sequence.left() == 0 && sequence.seat >= 0);
+  sequence.request.tokens.push_back(-(sequence.seat + 1));
   ++sequence.promised;
 }
 
@@ -101,14 +101,14 @@ std::span<const int32_t> Scheduler::pages(uint64_t id, size_t group) const {
   return by_id_.at(id)->tables[group].pages;
 }
 
-void Scheduler::take_slot(Sequence& sequence) {
-  if (free_slots_.empty()) free_slots_.push_back(slots_++);
-  sequence.slot = free_slots_.back();
-  free_slots_.pop_back();
+void Scheduler::take_seat(Sequence& sequence) {
+  if (free_seats_.empty()) free_seats_.push_back(seats_++);
+  sequence.seat = free_seats_.back();
+  free_seats_.pop_back();
 }
 
 void Scheduler::release(Sequence& sequence) {
-  if (sequence.slot >= 0) free_slots_.push_back(std::exchange(sequence.slot, -1));
+  if (sequence.seat >= 0) free_seats_.push_back(std::exchange(sequence.seat, -1));
   for (size_t g = 0; g < groups_.size(); ++g) {
     for (int32_t page : sequence.tables[g].pages) pool_.release(g, page);
     sequence.tables[g] = {};
@@ -152,7 +152,7 @@ void Scheduler::admit(StepBatch& batch, Room& room) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_batch_size) {
     Sequence& sequence = *waiting_.front();
     if (wanted_tokens(sequence, room) == 0 || !may_admit(sequence) || !schedule(sequence, batch, room)) return;
-    take_slot(sequence);
+    take_seat(sequence);
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }

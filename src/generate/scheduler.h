@@ -52,12 +52,12 @@ class Scheduler {
   // The token that follows all known ones of a request whose tokens have all run.
   void append(uint64_t id, int32_t token);
   // The same for a token that the step planned last will choose: a later step may read it on the device, as
-  // -(slot + 1), before anybody here knows it.
+  // -(seat + 1), before anybody here knows it.
   void promise(uint64_t id);
   // Says which token the first promised one is that is not known yet.
   void keep_promise(uint64_t id, int32_t token);
   // A number of its own for each running request, below the most that ever ran at once.
-  int32_t slot(uint64_t id) const { return by_id_.at(id)->slot; }
+  int32_t seat(uint64_t id) const { return by_id_.at(id)->seat; }
   // Forgets a request, running or waiting, and releases its pages. Unknown ids are ignored.
   void remove(uint64_t id);
 
@@ -77,7 +77,7 @@ class Scheduler {
     ScheduledRequest request;  // its tokens grow with the answer
     int64_t computed = 0;      // tokens whose keys and values are in the cache, or will be after the planned step
     bool planned = false;      // has tokens in the step being planned
-    int32_t slot = -1;         // while it runs
+    int32_t seat = -1;         // while it runs
     int64_t promised = 0;      // of its last tokens, how many are not known yet
     std::vector<PageTable> tables;
 
@@ -106,8 +106,8 @@ class Scheduler {
   void write(Sequence& sequence, int64_t tokens, StepBatch& batch, Room& room);
   void write_group(Sequence& sequence, size_t group, int64_t tokens, StepBatch::Group& out);
   bool preempt_after(const Sequence& sequence);
-  void take_slot(Sequence& sequence);
-  // Pages and slot. A step that is under way may still use them: what gets them next runs behind it.
+  void take_seat(Sequence& sequence);
+  // Pages and seat. A step that is under way may still use them: what gets them next runs behind it.
   void release(Sequence& sequence);
   bool fits_alone(int64_t length) const;
 
@@ -117,8 +117,8 @@ class Scheduler {
   std::vector<SequencePtr> running_;  // in the order of admission
   std::deque<SequencePtr> waiting_;
   std::unordered_map<uint64_t, Sequence*> by_id_;
-  std::vector<int32_t> free_slots_;
-  int32_t slots_ = 0;  // given out so far
+  std::vector<int32_t> free_seats_;
+  int32_t seats_ = 0;  // given out so far
   int64_t preemptions_ = 0;
   bool stalled_ = false;  // a running sequence found no page in the step being planned
 };

@@ -27,7 +27,7 @@ void StepBatch::Sampling::pad(size_t rows) {
   options.resize(rows * sample::kOptions, 0);
   for (size_t row = choices.size() / sample::kChoices; row < rows; ++row) {
     choices.resize((row + 1) * sample::kChoices, 0);
-    choices[row * sample::kChoices + sample::kSlot] = -1;
+    choices[row * sample::kChoices + sample::kSeat] = -1;
   }
   if (!listed.empty()) listed.resize(std::max(kFewest, std::bit_ceil(listed.size())), 0);
 }

@@ -90,9 +90,9 @@ StepRunner::StepRunner(std::shared_ptr<const LoadedEngine> engine, const StepRun
   find_inputs();
   find_limits(options);
   uint64_t budget = options.kv_cache_memory ? options.kv_cache_memory : default_kv_cache_memory(options);
-  slots_ = largest(engine_->programs("main"), "slots", 1);
+  seats_ = largest(engine_->programs("main"), "seats", 1);
   pool_ = std::make_unique<StatePool>(engine_->plan(),
-                                      StatePoolOptions{budget, {}, engine_->device(), wanted_pages(), slots_});
+                                      StatePoolOptions{budget, {}, engine_->device(), wanted_pages(), seats_});
   const Plan& plan = engine_->plan();
   for (size_t i = 0; i < plan.states.size(); ++i) context_->bind_state(plan.states[i].name, pool_->state(i));
   for (size_t g = 0; g < plan.groups.size(); ++g) {
@@ -195,7 +195,7 @@ void StepRunner::bind(StepBatch& batch) {
   set("sequences", batch.sequences());
   set("outputs", static_cast<int64_t>(batch.output_rows.size()));
   set("listed", static_cast<int64_t>(batch.sampling.listed.size() / 2));
-  set("slots", slots_);
+  set("seats", seats_);
   for (size_t g = 0; g < batch.groups.size(); ++g) {
     set(page_symbols_[g], static_cast<int64_t>(batch.groups[g].page_list.size()));
     set(pool_symbols_[g], pool_->capacity(g));

@@ -66,7 +66,7 @@ class StepRunner {
   int64_t vocab_size_ = 0;
   size_t logits_ = 0;  // places of outputs in the plan
   int64_t chosen_ = -1;
-  int64_t slots_ = 0;
+  int64_t seats_ = 0;
   bool may_skip_outputs_ = true;  // steps without an output row run as such
   std::vector<BoundInput> inputs_;
   std::vector<OutputPart> parts_;

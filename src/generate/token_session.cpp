@@ -134,7 +134,7 @@ bool TokenSession::start_flight() {
   for (size_t i = 0; i < flight.outputs.size(); ++i) {
     uint64_t id = flight.outputs[i].request;
     Running& running = *requests_.at(id);
-    running.sampler.describe(scheduler_.slot(id), running.under_way > 0, batch_.sampling);
+    running.sampler.describe(scheduler_.seat(id), running.under_way > 0, batch_.sampling);
     if (running.sampler.params().logprobs >= 0) flight.logit_rows.push_back(i);
     ++running.under_way;
     if (running.sampler.accepted() + running.under_way < running.sampler.params().max_tokens) scheduler_.promise(id);

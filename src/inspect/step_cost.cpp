@@ -17,7 +17,7 @@ DimValues sizes_of(const Plan& plan, int64_t sequences, int64_t tokens, int64_t 
                  {"sequences", sequences},
                  {"outputs", sequences},
                  {"listed", 0},
-                 {"slots", sequences}};
+                 {"seats", sequences}};
   for (const CacheGroup& group : plan.groups) {
     int64_t pages = sequences * ((context + group.page_size - 1) / group.page_size);
     dims["pages." + group.name] = pages;

@@ -74,7 +74,7 @@ class Verifier {
 
   void check_state(int index, const Node& node) {
     versions_[{index, 0}] = index;
-    if (node.group.empty()) return check_slots(node);
+    if (node.group.empty()) return check_seats(node);
     auto group = groups_.find(node.group);
     if (group == groups_.end())
       fail(ErrorCode::kRuntime, "the state {} is in the cache group \"{}\", which is not declared", node.name,
@@ -85,10 +85,10 @@ class Verifier {
            print(type), node.group, group->second->page_size);
   }
 
-  static void check_slots(const Node& node) {
+  static void check_seats(const Node& node) {
     const TensorType& type = node.types[0];
-    if (type.rank() == 0 || type.shape[0] != Dim("slots"))
-      fail(ErrorCode::kRuntime, "the state {} is {}; without a cache group it is [slots, ...]", node.name, print(type));
+    if (type.rank() == 0 || type.shape[0] != Dim("seats"))
+      fail(ErrorCode::kRuntime, "the state {} is {}; without a cache group it is [seats, ...]", node.name, print(type));
   }
 
   void check_op(int index, const Node& node) {

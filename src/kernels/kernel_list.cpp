@@ -75,6 +75,8 @@ const std::vector<KernelEntry>& entries() {
       {"cpu.rope_kv_write_avx512", make_op_kernel<RopeKvWrite, CpuLevel::kAvx512>},
       {"cpu.rope_kv_write_avx2", make_op_kernel<RopeKvWrite, CpuLevel::kAvx2>},
       {"cpu.rope_kv_write_portable", make_op_kernel<RopeKvWrite, CpuLevel::kPortable>},
+      {"cpu.sample", make_op_kernel<Sample, CpuLevel::kPortable>},
+      {"cpu.next_ids", make_op_kernel<NextIds, CpuLevel::kPortable>},
       {"cpu.gather_rows", make_op_kernel<GatherRows, CpuLevel::kPortable>},
       {"cpu.slice", make_op_kernel<Slice, CpuLevel::kPortable>},
       {"cpu.rope_angles", make_op_kernel<RopeAngles, CpuLevel::kPortable>},

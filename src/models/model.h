@@ -55,7 +55,7 @@ const ModelEntry& find_model(const Json& config);
 // context_starts.g [sequences] (see ops/attention.h). States layers.N.k and layers.N.v
 // [pool_pages.g, kv_heads, page_size, head_size]. Output logits f32 [outputs, vocab_size], and the final states.
 //
-// With choose_tokens, it also has the state last_tokens [slots] and the inputs sample_options f32 [outputs, 6],
+// With choose_tokens, it also has the state last_tokens [seats] and the inputs sample_options f32 [outputs, 6],
 // sample_choices i32 [outputs, 7] and sample_listed i32 [listed, 2] (see ops/sample.h); ids below 0 name tokens that
 // were chosen before (next_ids); the output chosen i32 [outputs] holds the new ones.
 Network load_model(Checkpoint& checkpoint, const ModelOptions& options);

@@ -118,7 +118,7 @@ Types Sample::infer(const Types& inputs) const {
   check_type(is_index_matrix(choices, sample::kChoices) && choices.shape[0] == outputs, choices,
              "choices, i32[outputs, 7],");
   check_type(is_index_matrix(inputs[3], 2), inputs[3], "listed, i32[listed, 2],");
-  check_type(is_index_vector(last), last, "last, i32[slots],");
+  check_type(is_index_vector(last), last, "last, i32[seats],");
   return {{DType::kI32, {outputs}, ""}, last};
 }
 
@@ -129,10 +129,10 @@ HostTensors Sample::evaluate(const HostTensors& inputs) const {
     Row row(inputs, i);
     double& id = ids.values[static_cast<size_t>(i)];
     id = -1;
-    int64_t slot = row.choice(sample::kSlot);
-    if (slot < 0) continue;
+    int64_t seat = row.choice(sample::kSeat);
+    if (seat < 0) continue;
     double& chosen =
-        last.values[static_cast<size_t>(checked_index(static_cast<double>(slot), last.size(0), "the slot"))];
+        last.values[static_cast<size_t>(checked_index(static_cast<double>(seat), last.size(0), "the seat"))];
     chosen = id = static_cast<double>(row.choose(chosen));
   }
   return {ids, last};
@@ -141,7 +141,7 @@ HostTensors Sample::evaluate(const HostTensors& inputs) const {
 Types NextIds::infer(const Types& inputs) const {
   check_input_count(inputs, 2, 2);
   check_type(is_index_vector(inputs[0]), inputs[0], "ids, i32[tokens],");
-  check_type(is_index_vector(inputs[1]), inputs[1], "last, i32[slots],");
+  check_type(is_index_vector(inputs[1]), inputs[1], "last, i32[seats],");
   return {inputs[0]};
 }
 
@@ -149,7 +149,7 @@ HostTensors NextIds::evaluate(const HostTensors& inputs) const {
   HostTensor ids = inputs[0];
   const HostTensor& last = inputs[1];
   for (double& id : ids.values)
-    if (id < 0) id = last.values[static_cast<size_t>(checked_index(-id - 1, last.size(0), "the slot"))];
+    if (id < 0) id = last.values[static_cast<size_t>(checked_index(-id - 1, last.size(0), "the seat"))];
   return {ids};
 }
 

@@ -12,12 +12,12 @@ namespace ingot {
 //   options f32 [outputs, 6], choices i32 [outputs, 7]: the columns of tensor/sample_columns.h
 //   listed i32 [listed, 2]: pairs of an id and how often the answer holds it. 0 says that only the prompt holds it, -1
 //       that it must not be chosen. A row owns the pairs kListedBegin … kListedEnd - 1, in any order, no id twice
-//   last i32 [slots]: the token that was chosen last for each slot
-// -> ids i32 [outputs], and `last` with the new ids. A row of slot -1 chooses nothing: its id is -1. No two rows have
-// the same other slot.
+//   last i32 [seats]: the token that was chosen last for each seat
+// -> ids i32 [outputs], and `last` with the new ids. A row of seat -1 chooses nothing: its id is -1. No two rows have
+// the same other seat.
 //
 // A listed id: logit / repetition where the logit is above 0, else logit * repetition; then, with a count above 0,
-// minus presence + frequency * count. With kPending the answer also holds last[slot], which `listed` does not count
+// minus presence + frequency * count. With kPending the answer also holds last[seat], which `listed` does not count
 // yet.
 //
 // Of the ids that are left, in the order of ids, the first is taken at which the sum of weights exp(logit /
@@ -31,8 +31,8 @@ struct Sample {
   int aliased_input(int output) const { return output == 1 ? 4 : -1; }
 };
 
-// y[i] = ids[i], or last[-ids[i] - 1] where that is negative: the token that was chosen last for that slot. ids i32
-// [tokens], last i32 [slots]; y i32 [tokens].
+// y[i] = ids[i], or last[-ids[i] - 1] where that is negative: the token that was chosen last for that seat. ids i32
+// [tokens], last i32 [seats]; y i32 [tokens].
 struct NextIds {
   static constexpr std::string_view name = "next_ids";
   static constexpr auto fields() { return std::tuple{}; }

@@ -72,7 +72,7 @@ class Checker {
     if (!state.group.empty() && std::none_of(plan_.groups.begin(), plan_.groups.end(), named))
       refuse("there is no cache group {}", state.group);
     const Shape& shape = state.type.shape;
-    const std::string rows = state.group.empty() ? "slots" : "pool_pages." + state.group;
+    const std::string rows = state.group.empty() ? "seats" : "pool_pages." + state.group;
     if (shape.empty() || shape.front() != Dim(rows))
       refuse("the first dimension of {} is not {}", print(state.type), rows);
     TensorType page = state.type;

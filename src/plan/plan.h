@@ -62,7 +62,7 @@ struct PlanWeight {
 // sequence that runs.
 struct PlanState {
   std::string name;
-  TensorType type;    // [pool_pages.GROUP, …] or [slots, …]
+  TensorType type;    // [pool_pages.GROUP, …] or [seats, …]
   std::string group;  // empty for the latter
   bool operator==(const PlanState&) const = default;
 };

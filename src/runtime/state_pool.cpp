@@ -38,7 +38,7 @@ StatePool::StatePool(const Plan& plan, const StatePoolOptions& options)
          print_bytes(static_cast<double>(budget_bytes_)), print_bytes(static_cast<double>(least)));
   if (device_) share_out(options.shares);
   allocate_states();
-  allocate_slots(plan, options.slots);
+  allocate_seats(plan, options.seats);
 }
 
 // Cuts the capacities down so that all groups together stay within the budget.
@@ -66,10 +66,10 @@ void StatePool::allocate_states() {
     }
 }
 
-void StatePool::allocate_slots(const Plan& plan, int64_t slots) {
+void StatePool::allocate_seats(const Plan& plan, int64_t seats) {
   for (size_t i = 0; i < plan.states.size(); ++i)
     if (plan.states[i].group.empty())
-      allocate(states_[i], static_cast<uint64_t>(plan.states[i].type.at({{"slots", slots}}).bytes()), "the slots");
+      allocate(states_[i], static_cast<uint64_t>(plan.states[i].type.at({{"seats", seats}}).bytes()), "the seats");
 }
 
 void StatePool::allocate(State& state, uint64_t bytes, std::string_view what) {
@@ -98,9 +98,7 @@ void StatePool::add_group(const Plan& plan, size_t index, int64_t max_pages) {
   statistics.capacity = capacity;
 }
 
-std::span<std::byte> StatePool::state(size_t index) const {
-  return {states_[index].data(), states_[index].size()};
-}
+std::span<std::byte> StatePool::state(size_t index) const { return {states_[index].data(), states_[index].size()}; }
 
 bool StatePool::has_room(std::span<const int64_t> pages) const {
   uint64_t bytes = used_bytes_;

@@ -20,7 +20,7 @@ struct StatePoolOptions {
   // proportion to what `shares` pages of each take (missing: equal shares).
   cuda::DevicePtr device = {};
   std::vector<int64_t> shares = {};
-  int64_t slots = 1;  // rows of states that belong to no group; their memory is no part of the budget
+  int64_t seats = 1;  // rows of states that belong to no group; their memory is no part of the budget
 };
 
 struct GroupStatistics {
@@ -31,8 +31,8 @@ struct GroupStatistics {
 };
 
 // A page of a group is one page in each of its states. Buffers are reserved for the whole capacity and paid for when
-// first touched, so that on the host any group may take the whole budget; a page that is free but was touched is given back to the
-// system when another group needs its memory. Not safe for use from several threads at once.
+// first touched, so that on the host any group may take the whole budget; a page that is free but was touched is given
+// back to the system when another group needs its memory. Not safe for use from several threads at once.
 class StatePool {
  public:
   // Throws an Error with ErrorCode::kDoesNotFit when the budget does not hold one page of every group.
@@ -43,7 +43,7 @@ class StatePool {
   const GroupStatistics& statistics(size_t group) const { return groups_[group].statistics; }
   uint64_t used_bytes() const { return used_bytes_; }
   uint64_t budget_bytes() const { return budget_bytes_; }
-  // The memory of a state, by its place in the plan: capacity(group) pages, or a row for each slot.
+  // The memory of a state, by its place in the plan: capacity(group) pages, or a row for each seat.
   std::span<std::byte> state(size_t index) const;
 
   // Whether so many more pages of each group could be allocated now.
@@ -79,7 +79,7 @@ class StatePool {
   void add_group(const Plan& plan, size_t index, int64_t max_pages);
   void share_out(const std::vector<int64_t>& shares);
   void allocate_states();
-  void allocate_slots(const Plan& plan, int64_t slots);
+  void allocate_seats(const Plan& plan, int64_t seats);
   void allocate(State& state, uint64_t bytes, std::string_view what);
   void copy_page(State& state, int32_t from, int32_t to);
   void make_room_in_memory(uint64_t bytes);

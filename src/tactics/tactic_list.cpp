@@ -81,6 +81,8 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<RopeKvWrite, CpuLevel::kAvx2>(),
       op_source<RopeKvWrite, CpuLevel::kPortable>(),
       op_source<GatherRows>(),
+      op_source<Sample>(),
+      op_source<NextIds>(),
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),

@@ -358,8 +358,8 @@ void sample(Case& c) {
     HostTensor ids = c.problem.op.evaluate(in, false)[0];
     for (size_t row = 0; row < ids.values.size(); ++row) {
       if (ids.values[row] == c.value(0, row)) continue;
-      double slot = c.in[2].values[row * sample::kChoices + sample::kSlot];
-      c.errors[0][row] = c.errors[1][static_cast<size_t>(slot)] = INFINITY;
+      double seat = c.in[2].values[row * sample::kChoices + sample::kSeat];
+      c.errors[0][row] = c.errors[1][static_cast<size_t>(seat)] = INFINITY;
     }
   }
 }

@@ -226,20 +226,20 @@ Cut cut_expert_mlp(const Problem& problem, const Inputs& inputs) {
   return finished(problem, std::move(cut));
 }
 
-// A few rows and their slots.
+// A few rows and their seats.
 Cut cut_sample(const Problem& problem, const Inputs& inputs) {
-  Indices rows = spread(problem.outputs[0].shape[0].constant(), 4), slots;
+  Indices rows = spread(problem.outputs[0].shape[0].constant(), 4), seats;
   Cut cut;
   for (size_t i : {0, 1, 2}) cut.inputs.push_back(gathered(inputs.view(i), rows));
   for (size_t row = 0; row < rows.size(); ++row) {
-    double& slot = cut.inputs[2].values[row * sample::kChoices + sample::kSlot];
-    if (slot < 0) continue;
-    slots.push_back(static_cast<int64_t>(slot));
-    slot = static_cast<double>(slots.size() - 1);
+    double& seat = cut.inputs[2].values[row * sample::kChoices + sample::kSeat];
+    if (seat < 0) continue;
+    seats.push_back(static_cast<int64_t>(seat));
+    seat = static_cast<double>(seats.size() - 1);
   }
   cut.inputs.emplace_back(inputs.view(3));
-  cut.inputs.push_back(gathered(inputs.view(4), slots));
-  cut.indices = {rows, slots};
+  cut.inputs.push_back(gathered(inputs.view(4), seats));
+  cut.indices = {rows, seats};
   return finished(problem, std::move(cut));
 }
 

@@ -212,7 +212,7 @@ void fill_route(InputMaker& make) {
 }
 
 // Rows of every kind in turn: greedy ones, one for each filter, all of them together, with and without listed ids, and
-// one that chooses nothing. Slots differ.
+// one that chooses nothing. Seats differ.
 struct SampleRow {
   double temperature = 0, top_p = 1, min_p = 0;
   int64_t top_k = 0;
@@ -232,21 +232,21 @@ constexpr SampleRow kSampleRows[] = {
 };
 
 void fill_sample(InputMaker& make) {
-  int64_t rows = make.size(0, 0), vocab = make.size(0, 1), pairs = make.size(3, 0), slots = make.size(4, 0);
+  int64_t rows = make.size(0, 0), vocab = make.size(0, 1), pairs = make.size(3, 0), seats = make.size(4, 0);
   Random& random = make.random();
   constexpr int64_t kKinds = std::size(kSampleRows);
   // The rows with lists share the pairs; the ids of one are spread evenly, from anywhere.
   int64_t share = std::min(vocab, pairs / std::max<int64_t>(1, 3 * ((rows + kKinds - 1) / kKinds))), next_pair = 0;
   std::vector<double> options;
-  std::vector<int64_t> choices, listed, order(static_cast<size_t>(slots));
+  std::vector<int64_t> choices, listed, order(static_cast<size_t>(seats));
   std::iota(order.begin(), order.end(), 0);
   random.shuffle(order);
   for (int64_t i = 0; i < rows; ++i) {
     const SampleRow& row = kSampleRows[i % kKinds];
     int64_t count = row.listed ? share : 0, start = random.below(vocab);
-    int64_t slot = row.chooses && i < slots ? order[static_cast<size_t>(i)] : -1;
+    int64_t seat = row.chooses && i < seats ? order[static_cast<size_t>(i)] : -1;
     options.insert(options.end(), {row.temperature, row.top_p, row.min_p, 1.3, 0.4, 0.1});
-    choices.insert(choices.end(), {slot, row.top_k, random.below(int64_t{1} << 31), random.below(int64_t{1} << 22),
+    choices.insert(choices.end(), {seat, row.top_k, random.below(int64_t{1} << 31), random.below(int64_t{1} << 22),
                                    next_pair, next_pair + count, row.pending ? 1 : 0});
     next_pair += count;
     for (int64_t j = 0; j < count; ++j)
@@ -260,12 +260,12 @@ void fill_sample(InputMaker& make) {
   make.each(4, [&](int64_t) { return static_cast<double>(random.below(vocab)); });
 }
 
-// Every other id is that of a slot.
+// Every other id is that of a seat.
 void fill_next_ids(InputMaker& make) {
-  int64_t slots = make.size(1, 0);
+  int64_t seats = make.size(1, 0);
   make.each(0, [&](int64_t i) {
-    return static_cast<double>(i % 2 == 0 || slots == 0 ? make.random().below(1 << 20)
-                                                        : -1 - make.random().below(slots));
+    return static_cast<double>(i % 2 == 0 || seats == 0 ? make.random().below(1 << 20)
+                                                        : -1 - make.random().below(seats));
   });
   make.indices(1, 1 << 20);
 }

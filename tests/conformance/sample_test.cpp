@@ -36,10 +36,10 @@ TEST(Sample, TeamsOfBlocksAgreeWithoutClusters) {
                            "sample f32[10, 128256] f32[10, 6] i32[10, 7] i32[3000, 2] i32[16]"}) {
     Problem problem = parse_problem(text);
     std::string blocks =
-        problem.inputs[0].shape[1] == Dim(9000) ? "blocks = 2, per_thread = 9" : "blocks = 16, per_thread = 16";
+        problem.inputs[0].shape[1] == Dim(9000) ? "blocks = 2, per_thread = 5" : "blocks = 16, per_thread = 8";
     CompiledTactic tactic =
         source_called("cuda.sample").compile(problem, "{" + blocks + ", clusters = false}", parse_target("cuda", 1));
-    EXPECT_EQ(tactic.steps.size(), 2u);
+    EXPECT_EQ(tactic.steps.size(), 3u);
     for (int repeat = 0; repeat < 3; ++repeat) {
       CheckResult result = run_on_gpu(problem, tactic);
       EXPECT_TRUE(result.ok) << text << ": " << result.where;

@@ -315,18 +315,20 @@ TEST_F(BadEngine, AFlippedBitInEverySectionAndBetweenThem) {
     auto size = static_cast<size_t>(section.at("bytes").as_int());
     SCOPED_TRACE(name);
     if (offset > covered) expect_refused(with_flipped(covered + (offset - covered) / 2), "padding");
+    covered = offset + size;
+    if (size == 0) continue;  // the modules of an engine for the CPU
     for (size_t part = 0; part < 8; ++part) expect_refused(with_flipped(offset + size * part / 8), "section " + name);
     expect_refused(with_flipped(offset + size - 1), "section " + name);
-    covered = offset + size;
   }
   for (size_t at = preamble_.header_offset; at < bytes_.size(); at += 7) expect_refused(with_flipped(at), "header");
 }
 
 TEST_F(BadEngine, FieldsThatLieBehindValidChecksums) {
   EnginePreamble lie = preamble_;
-  lie.version = 2;
-  expect_refused(with_preamble(lie),
-                 "the format version is 2; this build of ingot reads version 1: build the engine again");
+  lie.version = kEngineFormatVersion + 1;
+  expect_refused(with_preamble(lie), format("the format version is {}; this build of ingot reads version {}: build the "
+                                            "engine again",
+                                            kEngineFormatVersion + 1, kEngineFormatVersion));
   lie = preamble_, lie.preamble_bytes = 128;
   expect_refused(with_preamble(lie), "128 bytes");
   lie = preamble_, lie.header_offset = UINT64_MAX - 4095;
@@ -345,9 +347,10 @@ TEST_F(BadEngine, FieldsThatLieBehindValidChecksums) {
 
 TEST_F(BadEngine, HeaderMembersThatLieBehindValidChecksums) {
   for (const char* key : {"offset", "bytes", "block_bytes"})
-    for (size_t s = 0; s < 2; ++s)
+    for (size_t s = 0; s < 3; ++s)
       for (int64_t value : {int64_t{-1}, int64_t{0}, int64_t{4097}, int64_t{1} << 62}) {
         Json lie = header();
+        if (lie.at("sections").as_array()[s].at(key).as_int() == value) continue;  // an engine without modules
         for (auto& [name, sections] : lie.as_object())
           if (name == "sections") sections.as_array()[s].set(key, value);
         expect_refused(with_header(lie.dump()), "section");

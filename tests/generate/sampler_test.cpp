@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "tensor/sample_columns.h"
 
 namespace ingot {
 namespace {
@@ -206,6 +207,89 @@ TEST(SamplerTest, RefusesParametersOutOfRange) {
   refused({.stop = {""}}, "stop string");
   refused({.max_tokens = 0}, "max_tokens");
   refused({.min_tokens = 5, .max_tokens = 4}, "min_tokens");
+}
+
+// A row as the device sees it.
+struct Row {
+  std::vector<float> options;
+  std::vector<int32_t> choices;
+  std::map<int32_t, int32_t> listed;
+};
+
+Row described(const Sampler& sampler, bool pending, int32_t seat = 3) {
+  StepBatch::Sampling rows;
+  rows.listed = {1, 1};  // of another row
+  sampler.describe(seat, pending, rows);
+  Row row{rows.options, rows.choices, {}};
+  EXPECT_EQ(row.choices[sample::kListedBegin], 1);
+  for (size_t i = 2; i < rows.listed.size(); i += 2)
+    EXPECT_TRUE(row.listed.emplace(rows.listed[i], rows.listed[i + 1]).second) << "listed twice";
+  EXPECT_EQ(row.choices[sample::kListedEnd], 1 + static_cast<int32_t>(row.listed.size()));
+  return row;
+}
+
+TEST(Sampler, DescribesARowForTheDevice) {
+  SamplingParams params{.temperature = 0.5f, .top_k = int64_t{1} << 40, .top_p = 0.75f, .min_p = 0.25f, .seed = 9};
+  Sampler sampler(params, std::vector<int32_t>{4, 4, 5}, {});
+  Row row = described(sampler, false);
+  EXPECT_EQ(row.options, (std::vector<float>{0.5f, 0.75f, 0.25f, 1, 0, 0}));
+  EXPECT_EQ(row.choices[sample::kSeat], 3);
+  EXPECT_EQ(row.choices[sample::kTopK], INT32_MAX);
+  EXPECT_TRUE(row.listed.empty());
+  EXPECT_EQ(row.choices[sample::kPending], 0);
+  auto random = [](const Row& r) {
+    return r.choices[sample::kRandomHigh] * 0x1p-31 + r.choices[sample::kRandomLow] * 0x1p-53;
+  };
+  EXPECT_EQ(random(row), counted_random(9, 0));
+  // The token under way has taken the number before.
+  EXPECT_EQ(random(described(sampler, true)), counted_random(9, 1));
+  sampler.accept(7);
+  EXPECT_EQ(random(described(sampler, false)), counted_random(9, 1));
+}
+
+TEST(Sampler, ListsWhatIsPenalizedOrForbidden) {
+  using Listed = std::map<int32_t, int32_t>;
+  Sampler repetition({.repetition_penalty = 2}, std::vector<int32_t>{4, 4, 5}, {});
+  repetition.accept(5);
+  repetition.accept(6);
+  Row row = described(repetition, true);
+  EXPECT_EQ(row.listed, (Listed{{4, 0}, {5, 1}, {6, 1}}));
+  EXPECT_EQ(row.choices[sample::kPending], 1);
+  EXPECT_EQ(described(repetition, false).choices[sample::kPending], 0);
+  // Stops before min_tokens, each once; what is under way counts.
+  Sampler waits({.frequency_penalty = 1, .min_tokens = 2}, {}, {9, 6, 9});
+  EXPECT_EQ(described(waits, false).listed, (Listed{{6, -1}, {9, -1}}));
+  waits.accept(6);
+  EXPECT_EQ(described(waits, false).listed, (Listed{{6, -1}, {9, -1}}));
+  EXPECT_EQ(described(waits, true).listed, (Listed{{6, 1}}));
+}
+
+TEST(Sampler, TellsWhatTheDeviceChoseAsIfItHadChosen) {
+  SamplingParams params{.logprobs = 3};
+  std::vector<float> logits = random_logits(50, 4), copy = logits;
+  SampledToken here = sample(params, logits);
+  SampledToken told = Sampler(params, {}, {}).tell(here.id, copy);
+  EXPECT_EQ(told.id, here.id);
+  EXPECT_EQ(told.logprob, here.logprob);
+  EXPECT_EQ(told.likeliest, here.likeliest);
+  EXPECT_EQ(Sampler({}, {}, {}).tell(17, {}).id, 17);
+}
+
+TEST(Sampling, PadsWithRowsThatChooseNothing) {
+  StepBatch::Sampling rows;
+  Sampler({.temperature = 1}, {}, {}).describe(2, false, rows);
+  rows.pad(3);
+  EXPECT_EQ(rows.options.size(), 3 * 6u);
+  ASSERT_EQ(rows.choices.size(), 3 * 7u);
+  EXPECT_EQ(rows.choices[0], 2);
+  for (size_t row : {1, 2}) EXPECT_EQ(rows.choices[row * 7], -1);
+  EXPECT_TRUE(rows.listed.empty());
+  rows.listed.assign(10, 1);
+  rows.pad(3);
+  size_t size = rows.listed.size();
+  rows.listed.resize(12);
+  rows.pad(3);
+  EXPECT_EQ(rows.listed.size(), size) << "a list that grows a little keeps its size";
 }
 
 }  // namespace

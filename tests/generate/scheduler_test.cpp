@@ -364,5 +364,37 @@ TEST(SchedulerTest, KeepsItsPromisesUnderRandomLoad) {
   EXPECT_GT(preemptions, 40);
 }
 
+TEST(Scheduler, PlansWithPromisedTokens) {
+  std::vector<CacheGroup> groups = {{.name = "full", .page_size = 4}};
+  StatePool pool(plan_with(groups), {.budget_bytes = 64 * 64});
+  Scheduler scheduler(groups, pool, {.max_batch_size = 2, .max_num_tokens = 16, .max_outputs = 4, .max_seq_len = 64});
+  for (uint64_t id : {1, 2, 3})
+    scheduler.add({.id = id, .tokens = {static_cast<int32_t>(10 * id), 5}, .max_new_tokens = 9});
+  StepBatch batch;
+  ASSERT_TRUE(scheduler.next(batch));
+  ASSERT_EQ(batch.requests, (std::vector<uint64_t>{1, 2}));
+  int32_t first = scheduler.seat(1), second = scheduler.seat(2);
+  EXPECT_EQ(std::set<int32_t>({first, second}), (std::set<int32_t>{0, 1}));
+  scheduler.promise(1);
+  scheduler.promise(2);
+  // The tokens are under way: they are read on the device.
+  ASSERT_TRUE(scheduler.next(batch));
+  EXPECT_EQ(batch.ids, (std::vector<int32_t>{-(first + 1), -(second + 1)}));
+  EXPECT_EQ(batch.positions, (std::vector<int32_t>{2, 2}));
+  scheduler.promise(1);
+  scheduler.promise(2);
+  scheduler.keep_promise(1, 101);
+  scheduler.remove(2);  // its token ended it
+  ASSERT_TRUE(scheduler.next(batch));
+  EXPECT_EQ(batch.requests, (std::vector<uint64_t>{1, 3}));
+  EXPECT_EQ(batch.ids, (std::vector<int32_t>{-(first + 1), 30, 5}));
+  EXPECT_EQ(scheduler.seat(3), second) << "seats are used again";
+  scheduler.keep_promise(1, 102);
+  // Known by now.
+  scheduler.append(1, 103);
+  ASSERT_TRUE(scheduler.next(batch));
+  EXPECT_EQ(batch.ids, (std::vector<int32_t>{103}));
+}
+
 }  // namespace
 }  // namespace ingot

@@ -8,6 +8,7 @@
 #include "ir/evaluate.h"
 #include "ops/experts.h"
 #include "ops/indexing.h"
+#include "ops/sample.h"
 
 namespace ingot::testing {
 
@@ -117,6 +118,7 @@ class RandomStep {
         size_t indexed = reader.op.is<Embedding>()    ? 1
                          : reader.op.is<GatherRows>() ? 0
                          : reader.op.is<ExpertMlp>()  ? 3
+                         : reader.op.is<Sample>()     ? 4
                                                       : i;
         if (indexed != i) limit = std::min(limit, sized(network_.type(reader.inputs[indexed])).shape[0].constant());
       }

@@ -68,6 +68,7 @@ TEST(Verify, Declarations) {
   expect_error("group full {page_size = 8}\n%k: f32[p, 2, 4, 4] = state k {group = full}\n", "have 8 positions");
   expect_error("group full\ngroup full\n", "the cache group full is declared twice");
   expect_error("group full {page_size = 0}\n", "page_size 0");
+  expect_error("%k: f32[rows, 4] = state k\n", "is f32[rows, 4]; without a cache group it is [seats, ...]");
   expect_error("dims a = 1..2, a = 1..2\n", "the dimension a is declared twice");
   expect_error("%x: f32[4] = input x\noutput o = %x\noutput o = %x\n", "two outputs are called \"o\"");
 }

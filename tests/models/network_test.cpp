@@ -72,6 +72,34 @@ TEST_P(LoadedNetwork, LabelsAreUniqueAndAreTheOrigins) {
   }
 }
 
+TEST_P(LoadedNetwork, EndsInTokensWhenAskedTo) {
+  Network plain = load_model(checkpoint, {});
+  Checkpoint again = Checkpoint::open(golden_folder(GetParam()));
+  Network network = load_model(again, {.choose_tokens = true});
+  verify(network);
+  EXPECT_EQ(network.nodes().size(), plain.nodes().size() + 6) << "three inputs, a state and two ops";
+  Value chosen, last, logits;
+  for (const auto& [name, value] : network.outputs()) {
+    if (name == "chosen") chosen = value;
+    if (name == "last_tokens") last = value;
+    if (name == "logits") logits = value;
+  }
+  ASSERT_GE(chosen.node, 0);
+  EXPECT_EQ(chosen.node, last.node);
+  EXPECT_EQ(network.node(chosen).op.name(), "sample");
+  EXPECT_EQ(network.node(chosen).inputs[0], logits);
+  // The state is read before it is written, and nobody sees ids as they come.
+  Value ids = network.find("ids");
+  int readers = 0;
+  for (const Node& node : network.nodes())
+    for (Value input : node.inputs) {
+      if (input != ids) continue;
+      ++readers;
+      EXPECT_EQ(node.op.name(), "next_ids");
+    }
+  EXPECT_EQ(readers, 1);
+}
+
 TEST_P(LoadedNetwork, TypesFollowTheOptions) {
   Network network = load_model(checkpoint, {.dtype = DType::kF16, .activations = DType::kBF16, .page_size = 8});
   verify(network);

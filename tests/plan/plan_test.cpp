@@ -113,6 +113,7 @@ const Damage kDamages[] = {
     {"Window", [](Plan& p) { p.groups[0].window = -1; }, "window -1"},
     {"UnknownGroup", [](Plan& p) { p.states[0].group = "none"; }, "state layers.0.k: there is no cache group none"},
     {"StateShape", [](Plan& p) { p.states[0].type.shape[0] = Dim("pages"); }, "is not pool_pages.full"},
+    {"StateOfNoGroup", [](Plan& p) { p.states[0].group = ""; }, "is not seats"},
     {"StateEmpty", [](Plan& p) { p.states[0].type.shape[1] = 0; }, "the type is"},
     {"StateSymbolic", [](Plan& p) { p.states[0].type.shape[1] = Dim("tokens"); }, "more than one symbolic"},
     {"WeightSymbolic", [](Plan& p) { p.weights[0].type.shape[0] = Dim("tokens"); }, "not constant"},

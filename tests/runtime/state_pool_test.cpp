@@ -44,6 +44,15 @@ TEST(StatePoolTest, SharesTheBudgetAmongGroups) {
   EXPECT_FALSE(pool.allocate(1));
 }
 
+TEST(StatePoolTest, GivesStatesOfNoGroupARowForEachSeat) {
+  Plan plan = two_groups();
+  plan.states.push_back({"last", parse_type("i32[seats, 3]"), ""});
+  StatePool pool(plan, {.budget_bytes = 16384, .seats = 5});
+  EXPECT_EQ(pool.state(3).size(), 60u);
+  EXPECT_EQ(pool.state(0).size(), 4 * 2048u);
+  EXPECT_EQ(pool.capacity(0), 4) << "the budget is that of pages";
+}
+
 TEST(StatePoolTest, BoundsPagesByRequestAndByProgram) {
   EXPECT_EQ(StatePool(two_groups(), {.budget_bytes = 1 << 20, .max_pages = {3, 0}}).capacity(0), 3);
   Plan plan = two_groups();

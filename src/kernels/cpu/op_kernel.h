@@ -14,6 +14,7 @@
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 
 namespace ingot {
 
@@ -42,6 +43,9 @@ void run(const KvWrite&, const VectorFunctions&, const Launch&);
 void run(const RopeKvWrite&, const VectorFunctions&, const Launch&);
 // route.cpp
 void run(const Route&, const VectorFunctions&, const Launch&);
+// sample.cpp
+void run(const Sample&, const VectorFunctions&, const Launch&);
+void run(const NextIds&, const VectorFunctions&, const Launch&);
 
 template <class Op>
 class OpKernel final : public Kernel {

@@ -51,11 +51,11 @@ ModelWriter::ModelWriter(const Checkpoint& checkpoint, const ModelOptions& optio
 
 void ModelWriter::add_choice_inputs() {
   network.dims.push_back({"listed", 0, 0, int64_t{1} << 30});
-  network.dims.push_back({"slots", 1, 1, 256});
+  network.dims.push_back({"seats", 1, 1, 256});
   network.add_input("sample_options", {DType::kF32, {"outputs", int64_t{sample::kOptions}}, ""});
   network.add_input("sample_choices", {DType::kI32, {"outputs", int64_t{sample::kChoices}}, ""});
   network.add_input("sample_listed", {DType::kI32, {"listed", 2}, ""});
-  network.add_state(kLastTokens, {DType::kI32, {"slots"}, ""});
+  network.add_state(kLastTokens, {DType::kI32, {"seats"}, ""});
 }
 
 Value ModelWriter::input(const std::string& name, Dim size) {

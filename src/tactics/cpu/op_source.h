@@ -30,6 +30,15 @@ std::string refusal(const Rope&, const Problem&);
 std::string refusal(const KvWrite&, const Problem&);
 std::string refusal(const RopeKvWrite&, const Problem&);
 std::string refusal(const Route&, const Problem&);
+std::string refusal(const Sample&, const Problem&);
+std::string refusal(const NextIds&, const Problem&);
+
+// What a kernel needs in scratch memory, where it needs any.
+template <class Op>
+int64_t scratch_bytes(const Op&, const Problem&) {
+  return 0;
+}
+int64_t scratch_bytes(const Sample&, const Problem&);
 
 // "found bf16[4, 8] where the CPU kernels need f32", or "" when each of the inputs and outputs with these numbers
 // (inputs first) is f32.
@@ -84,6 +93,7 @@ class OpSource final : public TacticSource {
 
   CompiledTactic compile(const Problem& problem, std::string_view, const Target&) const override {
     CompiledTactic tactic;
+    tactic.scratch_bytes = scratch_bytes(*problem.op.template as<Op>(), problem);
     tactic.steps.push_back({name_, problem.op.attributes(), all_arguments(problem)});
     tactic.input_layouts.resize(problem.inputs.size());
     return tactic;

@@ -1,4 +1,4 @@
-// The ids that a step begins with: those of the host, and for -(slot + 1) the token that was chosen last for the slot.
+// The ids that a step begins with: those of the host, and for -(seat + 1) the token that was chosen last for the seat.
 #include "device/prelude.cuh"
 
 extern "C" __global__ void __launch_bounds__(BLOCK) next_ids(const int* ids, const int* last, int* result, int tokens) {

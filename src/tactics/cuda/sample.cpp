@@ -7,9 +7,12 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kThreads = 512;
-constexpr int64_t kWantedPerThread = 8, kMostPerThread = 36;  // logits; more find no registers
+constexpr int64_t kThreads = 1024;
+constexpr int64_t kWantedPerThread = 8, kMostPerThread = 18;  // logits; more find no registers
 constexpr int64_t kMostBlocks = 16;                           // of a row
+constexpr int64_t kGreedyBlocks = 8;
+// Of the multiprocessors that a GPU has, clusters of 16 find room on about so many: the parts that hold one differ.
+constexpr int64_t kBlocksAtOnce = 16, kSmsForThem = 18;
 // Without clusters: teams of blocks at a time, and what they need in scratch memory.
 constexpr int64_t kMostTeams = 64;
 constexpr int64_t kCounterBytes = kMostTeams * 4, kMailboxBytes = kMostTeams * (2 * kMostBlocks * 4 + 2 * 256) * 8;
@@ -35,6 +38,44 @@ Shares shares_of(const Problem& problem, const Target& target) {
   return shares;
 }
 
+int64_t greedy_blocks(const Shares& shares) { return shares.clusters ? std::min(shares.blocks, kGreedyBlocks) : 1; }
+
+void add_greedy_step(CompiledTactic& tactic, const DeviceModule& code, const Problem& problem, const Shares& shares) {
+  ModuleLaunch launch{.function = "sample_greedy", .dependent = true};
+  launch.grid = {format("{} * size(0, 0)", greedy_blocks(shares))};
+  launch.block = {kThreads};
+  launch.cluster = greedy_blocks(shares);
+  for (int i : {0, 1, 2, 5, 6}) launch.arguments.push_back(buffer(i));
+  add_module_step(tactic, code, std::move(launch), every_argument(problem));
+}
+
+// All blocks of a row run at once: they wait for each other.
+void add_rows_step(CompiledTactic& tactic, const DeviceModule& code, const Problem& problem, const Shares& shares) {
+  const bool teams = shares.blocks > 1 && !shares.clusters;
+  std::string at_once = format("sms / {}", shares.blocks);
+  if (shares.clusters) at_once = format("sms * {} / {}", kBlocksAtOnce, shares.blocks * kSmsForThem);
+  if (teams) {
+    at_once = format("min({}, {})", kMostTeams, at_once);
+    ModuleLaunch begin{.function = "sample_begin", .dependent = true};
+    begin.arguments = {"scratch 0", format("i32 {}", kMostTeams)};
+    add_module_step(tactic, code, std::move(begin), every_argument(problem));
+    tactic.scratch_bytes = kCounterBytes + kMailboxBytes;
+  }
+  ModuleLaunch launch;
+  launch.function = "sample_rows";
+  launch.grid = {format("{} * min(size(0, 0), max(1, {}))", shares.blocks, at_once)};
+  launch.block = {kThreads};
+  launch.cluster = shares.clusters ? shares.blocks : 1;
+  launch.shared_bytes = kThreads * shares.per_thread * 4;
+  launch.dependent = !teams;
+  launch.cooperative = teams;
+  for (int i : {0, 1, 2, 3, 5, 6}) launch.arguments.push_back(buffer(i));
+  launch.arguments.emplace_back("i32 size(0, 0)");
+  launch.arguments.emplace_back(teams ? "scratch 0" : "i64 0");
+  launch.arguments.push_back(teams ? format("scratch {}", kCounterBytes) : "i64 0");
+  add_module_step(tactic, code, std::move(launch), every_argument(problem));
+}
+
 class SampleSource final : public CudaOpSource {
  public:
   SampleSource() : CudaOpSource(Sample::name, "sample.cuh") {}
@@ -42,34 +83,14 @@ class SampleSource final : public CudaOpSource {
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
     Lexer lexer(config);
     const auto shares = parse_fields<Shares>(lexer);
-    const bool teams = shares.blocks > 1 && !shares.clusters;
     const DeviceModule code =
         module(target, {define("VOCAB", problem.inputs[0].shape[1].constant()), define("BLOCKS", shares.blocks),
-                        define("PER", shares.per_thread), define("CLUSTERS", int64_t{shares.clusters})});
+                        define("PER", shares.per_thread), define("CLUSTERS", int64_t{shares.clusters}),
+                        define("GREEDY_BLOCKS", greedy_blocks(shares))});
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
-    // All blocks of a team run at once: they wait for each other.
-    std::string count = "size(0, 0)";
-    if (teams) {
-      count = format("min(size(0, 0), max(1, min({}, sms / {})))", kMostTeams, shares.blocks);
-      ModuleLaunch begin{.function = "sample_begin", .dependent = true};
-      begin.arguments = {"scratch 0", format("i32 {}", kMostTeams)};
-      add_module_step(tactic, code, std::move(begin), every_argument(problem));
-      tactic.scratch_bytes = kCounterBytes + kMailboxBytes;
-    }
-    ModuleLaunch launch;
-    launch.function = "sample_rows";
-    launch.grid = {format("{} * {}", shares.blocks, count)};
-    launch.block = {kThreads};
-    launch.cluster = shares.clusters ? shares.blocks : 1;
-    launch.shared_bytes = kThreads * shares.per_thread * 4;
-    launch.dependent = !teams;
-    launch.cooperative = teams;
-    for (int i : {0, 1, 2, 3, 5, 6}) launch.arguments.push_back(buffer(i));
-    launch.arguments.emplace_back("i32 size(0, 0)");
-    launch.arguments.emplace_back(teams ? "scratch 0" : "i64 0");
-    launch.arguments.push_back(teams ? format("scratch {}", kCounterBytes) : "i64 0");
-    add_module_step(tactic, code, std::move(launch), every_argument(problem));
+    add_greedy_step(tactic, code, problem, shares);
+    add_rows_step(tactic, code, problem, shares);
     return tactic;
   }
 

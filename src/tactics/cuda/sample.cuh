@@ -1,26 +1,30 @@
 // The next token of each row of logits (ops/sample.h).
 //
-// BLOCKS blocks of 512 threads share a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids in
-// a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree on
-// sums: first on the largest logit, which ends a greedy row. Top-k and top-p are cuts in the order of (logit, smaller
-// id first): an interval that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it;
-// one block compares these with each other. Last, the running sum of weights by id finds the block, the warp and the
-// lane in which the random number falls.
+// Two launches share the rows. sample_greedy takes those whose largest logit is the answer as it stands: a few blocks
+// per row and little else. sample_rows takes the rest:
 //
-// Weights are added as integers, in units of 2^-40 of the largest: sums are the same in any order, so that a row gives
+// BLOCKS blocks of 1024 threads work on a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids
+// in a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree on
+// sums: first on the largest logit. Top-k and top-p are cuts in the order of (logit, smaller id first): an interval
+// that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it; one block compares
+// these with each other. Last, the running sum of weights by id finds the block, the warp and the lane in which the
+// random number falls.
+//
+// Weights are added as integers, in units of 2^-31 of the largest: sums are the same in any order, so that a row gives
 // the same token beside any others.
 //
-// Blocks of a row are a cluster that exchanges sums through shared memory; before Hopper (CLUSTERS=0) the launch is
-// cooperative, a few teams of blocks take the rows in turn, and sums go through `mailbox`, kMailbox numbers for each
-// team; the counters, one for each team, sample_begin has set to zero.
+// Blocks that share a row are a cluster, which exchanges sums through shared memory. Before Hopper (CLUSTERS=0) a
+// greedy row has one block; the other launch is cooperative, and sums go through `mailbox`, kMailbox numbers for each
+// team of blocks, whose counters sample_begin has set to zero. As many teams or clusters as the GPU holds at once take
+// the rows in turn.
 //
-// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 512 * PER >= VOCAB), CLUSTERS. The caller gives
-// PER * 2048 bytes of shared memory.
+// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 1024 * PER >= VOCAB), CLUSTERS, GREEDY_BLOCKS. The
+// caller gives sample_rows PER * 4096 bytes of shared memory.
 #include "device/prelude.cuh"
 
 namespace sample {
 
-constexpr int kThreads = 512, kWarps = kThreads / 32;
+constexpr int kThreads = 1024, kWarps = 32;
 constexpr int kItems = kThreads * PER;  // of a block
 constexpr int kMostSums = 4;
 constexpr int kFew = 256;  // candidates that one block compares
@@ -44,8 +48,23 @@ __device__ __forceinline__ float logit_of(uint64 candidate) { return unordered(u
 // --- sums over a row
 // ----------------------------------------------------------------------------------------------------
 
+// Writes to the shared memory of another block of the cluster, which must have begun.
+__device__ __forceinline__ void store_to_block(int block, const void* place, uint64 value) {
+#if __CUDA_ARCH__ >= 900
+  uint32 address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(place)), "r"(block));
+  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+#endif
+}
+// Until all blocks of the cluster are here; they see what was written before.
+__device__ __forceinline__ void wait_for_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
 struct Sum {
-  // Of a warp, where every x is below 2^54 and the sum below 2^59.
+  // Of a warp, where every x is below 2^54.
   static __device__ __forceinline__ uint64 of_warp(uint64 x) {
     const uint32 low = uint32(x) & 0x7ffffffu, high = uint32(x >> 27);
     return (uint64(__reduce_add_sync(kAll, high)) << 27) + __reduce_add_sync(kAll, low);
@@ -75,24 +94,9 @@ struct Team {
   int rank;
   int exchanges = 0, waits = 0;
 
-  // Blocks of a cluster may write to each other once all have begun.
-  __device__ __forceinline__ void begin() {
-#if CLUSTERS
-    asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
-#endif
-  }
-
-#if CLUSTERS
-  static __device__ __forceinline__ void store(int block, const void* place, uint64 value) {
-    uint32 address;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(place)), "r"(block));
-    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
-  }
-#endif
-
   __device__ __forceinline__ void send(int block, int n, uint64 value) {
 #if CLUSTERS
-    store(block, &shared.mail[exchanges & 1][rank][n], value);
+    store_to_block(block, &shared.mail[exchanges & 1][rank][n], value);
 #else
     if (BLOCKS == 1)
       shared.mail[exchanges & 1][0][n] = value;
@@ -103,8 +107,8 @@ struct Team {
 
   __device__ __forceinline__ void send_few(int i, uint64 candidate, uint64 units) {
 #if CLUSTERS
-    store(0, &shared.few[i].candidate, candidate);
-    store(0, &shared.few[i].units, units);
+    store_to_block(0, &shared.few[i].candidate, candidate);
+    store_to_block(0, &shared.few[i].units, units);
 #else
     uint64* place = BLOCKS == 1 ? &shared.few[i].candidate : mailbox + 2 * BLOCKS * kMostSums + 2 * i;
     place[0] = candidate, place[1] = units;
@@ -124,7 +128,7 @@ struct Team {
   // Until all blocks are here; they see what was sent before.
   __device__ __forceinline__ void wait() {
 #if CLUSTERS
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+    wait_for_cluster();
 #else
     if (BLOCKS > 1) {
       __threadfence();
@@ -162,7 +166,7 @@ struct Team {
     if (warp == 0) {
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        const uint64 sum = Op::of_warp(lane < kWarps ? shared.warps[lane][n] : 0);
+        const uint64 sum = Op::of_warp(shared.warps[lane][n]);
         if (lane < BLOCKS) send(lane, n, sum);
       }
     }
@@ -208,7 +212,7 @@ __device__ __forceinline__ int lane_of(uint64 share, uint64& target) {
 
 struct Wish {
   float temperature, top_p, min_p, repetition, presence, frequency;
-  int slot, top_k;
+  int seat, top_k;
   uint64 random;  // of [0, 1), in units of 2^-64
   int listed_begin, listed_end;
   bool pending;
@@ -220,7 +224,7 @@ struct Wish {
         repetition(option[3]),
         presence(option[4]),
         frequency(option[5]),
-        slot(choice[0]),
+        seat(choice[0]),
         top_k(choice[1]),
         random(uint64(choice[2]) << 33 | uint64(choice[3]) << 11),
         listed_begin(choice[4]),
@@ -229,13 +233,21 @@ struct Wish {
 };
 constexpr int kOptions = 6, kChoices = 7;
 
+// Whether the largest logit as it stands is the token.
+__device__ __forceinline__ bool is_plain(const float* option, const int* choice) {
+  return option[0] == 0 && choice[4] == choice[5] && choice[6] == 0;
+}
+
 // --- the logits of a thread
 // ---------------------------------------------------------------------------------------------
 
 struct Logits {
   uint32 key[PER];
-  float max, temperature;  // for weights
-  int first;               // the id of the first; the others follow 32 apart
+  uint32 units[PER];  // weights
+  int first;          // the id of the first; the others follow 32 apart
+
+  __device__ __forceinline__ bool exists(int j) const { return first + 32 * j < VOCAB; }
+  __device__ __forceinline__ uint64 at(int j) const { return exists(j) ? candidate(key[j], first + 32 * j) : 0; }
 
   __device__ __forceinline__ void load(const float* row) {
     float x[PER];
@@ -244,22 +256,29 @@ struct Logits {
 #pragma unroll
     for (int j = 0; j < PER; ++j) key[j] = ordered(x[j]);
   }
-  __device__ __forceinline__ bool possible(int j) const { return exists(j) && key[j] > ordered(-kInfinity); }
-  // The largest candidate, and the complement of the least possible one.
+
+  // The largest candidate, and the complement of the least one that has a weight.
   __device__ __forceinline__ void find_ends(uint64 (&ends)[2]) const {
     ends[0] = ends[1] = 0;
 #pragma unroll
     for (int j = 0; j < PER; ++j) {
-      const uint64 c = at(j);
+      const uint64 c = at(j), rest = exists(j) && key[j] > ordered(-kInfinity) ? ~c : 0;
       ends[0] = c > ends[0] ? c : ends[0];
-      ends[1] = possible(j) && ~c > ends[1] ? ~c : ends[1];
+      ends[1] = rest > ends[1] ? rest : ends[1];
     }
   }
-  __device__ __forceinline__ bool exists(int j) const { return first + 32 * j < VOCAB; }
-  __device__ __forceinline__ uint64 at(int j) const { return exists(j) ? candidate(key[j], first + 32 * j) : 0; }
-  // The weight of a possible logit.
-  __device__ __forceinline__ uint64 units(int j) const {
-    return __float2ull_rn(expf((unordered(key[j]) - max) / temperature) * 0x1p40f);
+  __device__ __forceinline__ void weigh(float max, float temperature) {
+#pragma unroll
+    for (int j = 0; j < PER; ++j)
+      units[j] =
+          key[j] > ordered(-kInfinity) ? __float2uint_rn(expf((unordered(key[j]) - max) / temperature) * 0x1p31f) : 0;
+  }
+  __device__ __forceinline__ uint64 sum_from(uint64 cut) const {
+    uint64 sum = 0;
+#pragma unroll
+    for (int j = 0; j < PER; ++j)
+      if (at(j) >= cut) sum += units[j];
+    return sum;
   }
 };
 
@@ -330,7 +349,7 @@ __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, 
 #pragma unroll
   for (int j = 0; j < PER; ++j) {
     const uint64 c = logits.at(j);
-    if (in.holds(c) && place < kFew) team.send_few(place++, c, COUNT ? 1 : logits.units(j));
+    if (in.holds(c) && place < kFew) team.send_few(place++, c, COUNT ? 1 : logits.units[j]);
   }
   team.wait();
   uint64 cut[1] = {0};
@@ -365,12 +384,11 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
     for (int j = 0; j < PER; ++j) {
       const uint64 c = logits.at(j);
       if (!in.holds(c)) continue;
-      const uint64 units = COUNT ? 0 : logits.units(j);
 #pragma unroll
       for (int i = 0; i < 3; ++i)
         if (c >= t[i]) {
           sums[0] += uint64(1) << (kCountBits * i);
-          if (!COUNT) sums[1 + i] += units;
+          if (!COUNT) sums[1 + i] += logits.units[j];
         }
     }
     team.reduce<Sum>(sums);
@@ -404,10 +422,7 @@ __device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const
     most = wish.top_k;
   }
   if (wish.top_p < 1) {
-    uint64 total[1] = {0};
-#pragma unroll
-    for (int j = 0; j < PER; ++j)
-      if (logits.at(j) >= cut) total[0] += logits.units(j);
+    uint64 total[1] = {logits.sum_from(cut)};
     team.reduce<Sum>(total);
     const uint64 goal = uint64(double(wish.top_p) * double(total[0]));
     cut = find_cut<false>(team, logits, {cut, best + 1, most}, goal < 1 ? 1 : goal);
@@ -422,17 +437,14 @@ __device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const
 // Which of this thread's logits the random number names: its id, or -1.
 __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish& wish, uint64 cut) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-  uint64 sum[1] = {0};
-#pragma unroll
-  for (int j = 0; j < PER; ++j)
-    if (logits.at(j) >= cut) sum[0] += logits.units(j);
+  uint64 sum[1] = {logits.sum_from(cut)};
   team.exchange<Sum>(sum);
   uint64 target = __umul64hi(wish.random, Sum::of_warp(sum[0]));
   if (lane_of(sum[0], target) != team.rank) return -1;
-  if (lane_of(lane < kWarps ? team.shared.warps[lane][0] : 0, target) != warp) return -1;
+  if (lane_of(team.shared.warps[lane][0], target) != warp) return -1;
 #pragma unroll
   for (int j = 0; j < PER; ++j) {
-    const int found = lane_of(logits.at(j) >= cut ? logits.units(j) : 0, target);
+    const int found = lane_of(logits.at(j) >= cut ? logits.units[j] : 0, target);
     if (found < 32) return found == lane ? logits.first + 32 * j : -1;
   }
   return -1;
@@ -440,50 +452,106 @@ __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish
 
 }  // namespace sample
 
-extern "C" __global__ void sample_begin(uint32* counters, int groups) {
+extern "C" __global__ void __launch_bounds__(1024, 2)
+    sample_greedy(const float* all_logits, const float* options, const int* choices, int* ids, int* last) {
+  using namespace sample;
   allow_next();
+  __shared__ uint64 warps[32], blocks[GREEDY_BLOCKS];
+  const int row = blockIdx.x / GREEDY_BLOCKS, rank = blockIdx.x % GREEDY_BLOCKS, lane = threadIdx.x & 31;
+  if (GREEDY_BLOCKS > 1) wait_for_cluster();
   wait_for_previous();
-  for (int i = threadIdx.x; i < groups; i += blockDim.x) counters[i] = 0;
+  const int seat = choices[int64(row) * kChoices];
+  const bool plain = is_plain(options + int64(row) * kOptions, choices + int64(row) * kChoices);
+  if (seat < 0 && rank == 0 && threadIdx.x == 0) ids[row] = -1;
+  if (seat < 0 || !plain) return;
+
+  constexpr int kStride = GREEDY_BLOCKS * 1024, kAtOnce = 8;
+  const float* logits = all_logits + int64(row) * VOCAB;
+  uint64 best = 0;
+  for (int first = rank * 1024 + int(threadIdx.x); first < VOCAB; first += kAtOnce * kStride) {
+    float x[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) x[j] = first + j * kStride < VOCAB ? logits[first + j * kStride] : 0.0f;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const uint64 c = first + j * kStride < VOCAB ? candidate(ordered(x[j]), first + j * kStride) : 0;
+      best = c > best ? c : best;
+    }
+  }
+  best = Max::of_warp(best);
+  if (lane == 0) warps[threadIdx.x >> 5] = best;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    best = Max::of_warp(warps[lane]);
+    if (GREEDY_BLOCKS > 1 && lane == 0) store_to_block(0, &blocks[rank], best);
+  }
+  if (GREEDY_BLOCKS > 1) {
+    wait_for_cluster();
+    if (rank != 0 || threadIdx.x >= 32) return;
+    best = Max::of_warp(lane < GREEDY_BLOCKS ? blocks[lane] : 0);
+  }
+  if (threadIdx.x == 0) ids[row] = last[seat] = id_of(best);
 }
 
-extern "C" __global__ void __launch_bounds__(sample::kThreads, PER > 20 ? 1 : 2)
+extern "C" __global__ void sample_begin(uint32* counters, int teams) {
+  allow_next();
+  wait_for_previous();
+  for (int i = threadIdx.x; i < teams; i += blockDim.x) counters[i] = 0;
+}
+
+namespace sample {
+
+// All that sample_rows does for one row; called by every thread of its blocks.
+__device__ __forceinline__ void choose(Team& team, const float* row_logits, const Wish& wish, const int2* listed,
+                                       int* id_out, int* last, int* counts) {
+  Logits logits;
+  const int block_first = team.rank * kItems;
+  logits.first = block_first + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
+  logits.load(row_logits);
+  // Every thread has read it before the first exchange, after which it changes.
+  const int pending = wish.pending ? last[wish.seat] : -1;
+  penalize(logits, wish, listed, pending, block_first, counts);
+  uint64 ends[2];
+  logits.find_ends(ends);
+  team.reduce<Max>(ends);
+  const uint64 best = ends[0], least = ~ends[1];
+  int id = -1;
+  if (wish.temperature == 0 || !(fabsf(logit_of(best)) < kInfinity)) {
+    if (team.rank == 0 && threadIdx.x == 0) id = id_of(best);
+  } else {
+    logits.weigh(logit_of(best), wish.temperature);
+    id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
+  }
+  if (id >= 0) *id_out = id, last[wish.seat] = id;
+  __syncthreads();
+}
+
+}  // namespace sample
+
+extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
     sample_rows(const float* all_logits, const float* options, const int* choices, const int2* listed, int* ids,
                 int* last, int rows, uint32* counters, uint64* mailbox) {
   using namespace sample;
   allow_next();
   extern __shared__ int counts[];
   __shared__ Shared shared;
-  const int group = blockIdx.x / BLOCKS, groups = gridDim.x / BLOCKS, rank = blockIdx.x % BLOCKS;
-  Team team{shared, mailbox + int64(group) * kMailbox, counters + group, rank};
-  const int block_first = rank * kItems;
-  team.begin();
+  const int number = blockIdx.x / BLOCKS, teams = gridDim.x / BLOCKS, rank = blockIdx.x % BLOCKS;
+  Team team{shared, mailbox + int64(number) * kMailbox, counters + number, rank};
+#if CLUSTERS
+  wait_for_cluster();
+#endif
   wait_for_previous();
-  for (int row = group; row < rows; row += groups) {
-    const Wish wish(options + int64(row) * kOptions, choices + int64(row) * kChoices);
-    if (wish.slot < 0) {
-      if (rank == 0 && threadIdx.x == 0) ids[row] = -1;
-      continue;
+  // The rows that are left, 32 looked at together; every team takes its share of them.
+  for (int first = 0, seen = 0; first < rows; first += 32) {
+    const int mine = first + int(threadIdx.x & 31);
+    const float* option = options + int64(mine) * kOptions;
+    const int* choice = choices + int64(mine) * kChoices;
+    uint32 left = __ballot_sync(kAll, mine < rows && choice[0] >= 0 && !is_plain(option, choice));
+    for (; left; left &= left - 1, ++seen) {
+      if (seen % teams != number) continue;
+      const int64 row = first + __ffs(left) - 1;
+      const Wish wish(options + row * kOptions, choices + row * kChoices);
+      choose(team, all_logits + row * VOCAB, wish, listed, ids + row, last, counts);
     }
-    Logits logits;
-    logits.first = block_first + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
-    logits.load(all_logits + int64(row) * VOCAB);
-    // Every thread has read it before the first exchange, after which it changes.
-    const int pending = wish.pending ? last[wish.slot] : -1;
-    penalize(logits, wish, listed, pending, block_first, counts);
-
-    uint64 ends[2];
-    logits.find_ends(ends);
-    team.reduce<Max>(ends);
-    const uint64 best = ends[0], least = ~ends[1];
-    const bool greedy = wish.temperature == 0 || !(fabsf(logit_of(best)) < kInfinity);
-    int id = -1;
-    if (greedy) {
-      if (rank == 0 && threadIdx.x == 0) id = id_of(best);
-    } else {
-      logits.max = logit_of(best), logits.temperature = wish.temperature;
-      id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
-    }
-    if (id >= 0) ids[row] = id, last[wish.slot] = id;
-    __syncthreads();
   }
 }

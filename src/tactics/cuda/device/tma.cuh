@@ -1,8 +1,8 @@
-// Tiles of tensors between global and shared memory by the copy engine (TMA), through a tensor map. Needs sm_90.
+// Tiles of tensors into shared memory by the copy engine (TMA), through a tensor map. Needs sm_90.
 //
-// One thread starts a copy. A load completes on an mbarrier that expects the bytes of the whole box, what lies outside
-// of the tensor (read as zero) included; a store leaves out what lies outside. Shared addresses are multiples of 128
-// bytes, of 1024 (512, 256) with the 128-byte (64, 32) swizzle.
+// One thread starts a copy. It completes on an mbarrier that expects the bytes of the whole box, what lies outside of
+// the tensor (read as zero) included. Shared addresses are multiples of 128 bytes, of 1024 (512, 256) with the 128-byte
+// (64, 32) swizzle.
 #pragma once
 
 #include "device/mbarrier.cuh"
@@ -40,14 +40,6 @@ __device__ __forceinline__ void load_box(void* shared, const TensorMap& map, Mba
       "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "l"(policy)
       : "memory");
 }
-__device__ __forceinline__ void load_box(void* shared, const TensorMap& map, Mbarrier* barrier, int x, int y, int z,
-                                         int u, uint64 policy) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(shared)),
-      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(u), "l"(policy)
-      : "memory");
-}
 // The same box into the same place of every block of the cluster whose bit is set in `blocks`, each completing on its
 // own barrier there.
 __device__ __forceinline__ void load_box_in_cluster(void* shared, const TensorMap& map, Mbarrier* barrier, int x, int y,
@@ -61,20 +53,6 @@ __device__ __forceinline__ void load_box_in_cluster(void* shared, const TensorMa
 
 // In every thread that wrote to shared memory what copies (or wgmma) read next, before the barrier between them.
 __device__ __forceinline__ void publish_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-__device__ __forceinline__ void store_box(const TensorMap& map, const void* shared, int x, int y) {
-  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map),
-               "r"(shared_address(shared)), "r"(x), "r"(y)
-               : "memory");
-}
-__device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// Waits until at most PENDING groups of this thread's stores still read shared memory.
-template <int PENDING>
-__device__ __forceinline__ void wait_for_store_reads() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
-}
-// Waits until this thread's stores are done.
-__device__ __forceinline__ void wait_for_stores() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 // Where the copy engine puts byte `offset` of a box whose rows are WIDTH bytes with the swizzle of that width (128, 64,
 // 32): chunks of 16 bytes trade places within their row.
