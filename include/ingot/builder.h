@@ -88,7 +88,7 @@ using ProgressCallback = std::function<void(std::string_view phase, double done)
 BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
                              const ProgressCallback& progress = {});
 
-// Everything a build would decide, and nothing written.
+// Everything a build would decide, without an engine. It measures as a build does: config.timing_cache gets the times.
 BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config);
 
 // JSON with "builder_config" that load_config reads back. Atomic and synced.

@@ -8,6 +8,7 @@
 #include "build/assemble.h"
 #include "build/choose.h"
 #include "build/memory_watch.h"
+#include "build/new_directory.h"
 #include "build/program_shapes.h"
 #include "kernels/weight_layout.h"
 #include "passes/pass.h"
@@ -121,58 +122,6 @@ Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved)
   return json;
 }
 
-// A directory under a temporary name that is removed again, with the parents made for it, unless it becomes `final`.
-class NewDirectory {
- public:
-  explicit NewDirectory(const Path& final) : final_(final), path_(final) {
-    if (std::filesystem::exists(final) && !std::filesystem::is_directory(final))
-      fail(ErrorCode::kUsage, "{} exists and is not a directory", final.string());
-    if (!path_.has_filename()) path_ = path_.parent_path(), final_ = path_;
-    path_ += ".building" + std::to_string(getpid());
-    std::error_code error;
-    for (Path parent = path_.parent_path(); !parent.empty() && !std::filesystem::exists(parent, error);
-         parent = parent.parent_path())
-      new_parents_.push_back(parent);
-    std::filesystem::create_directories(path_, error);
-    if (!error) return;
-    remove();
-    fail(ErrorCode::kRuntime, "cannot create {}: {}", path_.string(), error.message());
-  }
-  ~NewDirectory() {
-    if (!path_.empty()) remove();
-  }
-  const Path& path() const { return path_; }
-
-  // Moves every file to its place. Companions of an engine that stood there before go; what else it held stays.
-  void commit() {
-    std::error_code error;
-    if (!std::filesystem::exists(final_)) {
-      std::filesystem::rename(path_, final_, error);
-    } else {
-      for (const char* name : kCompanions)
-        if (!std::filesystem::exists(path_ / name)) std::filesystem::remove(final_ / name, error);
-      for (const auto& entry : std::filesystem::directory_iterator(path_)) {
-        std::filesystem::rename(entry.path(), final_ / entry.path().filename(), error);
-        if (error) break;
-      }
-      if (!error) std::filesystem::remove_all(path_, error);
-    }
-    if (error) fail(ErrorCode::kRuntime, "cannot move the engine to {}: {}", final_.string(), error.message());
-    path_.clear();
-  }
-
- private:
-  void remove() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-    // Innermost first; one that somebody else uses by now is not empty and stays.
-    for (const Path& parent : new_parents_) std::filesystem::remove(parent, ignored);
-  }
-
-  Path final_, path_;
-  std::vector<Path> new_parents_;
-};
-
 void check_host_memory(const BuildReport& report, const BuildConfig& config) {
   if (config.max_host_bytes > 0 && report.peak_host_bytes > config.max_host_bytes)
     fail(ErrorCode::kDoesNotFit, "the build took {} of anonymous memory, more than the {} allowed by max_host_bytes",
@@ -247,7 +196,7 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   report.engine_bytes = static_cast<int64_t>(std::filesystem::file_size(directory.path() / "rank0.engine"));
   report.peak_host_bytes = memory.peak_bytes();
   check_host_memory(report, config);
-  directory.commit();
+  directory.commit(kCompanions);
   progress.finish();
   clock.end("sync");
   report.engine_dir = out.string();

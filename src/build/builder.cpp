@@ -16,6 +16,27 @@ void keep_times(const TimingCache& before, const TimingCache& now, const std::st
   now.save(path);
 }
 
+// Does `work` with the times of `file`, which gets those that are added.
+template <class F>
+BuildReport with_times(const std::string& file, F work) {
+  TimingCache timings;
+  if (!file.empty()) timings = TimingCache::load(file);
+  const TimingCache before = timings;
+  try {
+    BuildReport report = work(timings);
+    keep_times(before, timings, file);
+    return report;
+  } catch (...) {
+    // The next attempt goes on from the times measured so far. What went wrong first is what is told.
+    try {
+      keep_times(before, timings, file);
+    } catch (const Error& error) {
+      log_warning("{}", error.what());
+    }
+    throw;
+  }
+}
+
 }  // namespace
 
 PretrainedModel PretrainedModel::from_pretrained(const std::string& directory) {
@@ -39,33 +60,18 @@ std::string PretrainedModel::config_json() const { return impl_->checkpoint.conf
 BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
                              const ProgressCallback& callback) {
   CallbackProgress progress(callback);
-  TimingCache timings;
-  if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
-  const TimingCache before = timings;
-  try {
-    BuildReport report = build(model.impl().checkpoint, config, timings, directory, progress);
-    keep_times(before, timings, config.timing_cache);
-    return report;
-  } catch (...) {
-    // The next attempt goes on from the times measured so far. What went wrong first is what is told.
-    try {
-      keep_times(before, timings, config.timing_cache);
-    } catch (const Error& error) {
-      log_warning("{}", error.what());
-    }
-    throw;
-  }
+  return with_times(config.timing_cache, [&](TimingCache& timings) {
+    return build(model.impl().checkpoint, config, timings, directory, progress);
+  });
 }
 
 BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
   CallbackProgress progress({});
-  TimingCache timings;
-  if (!config.timing_cache.empty()) timings = TimingCache::load(config.timing_cache);
-  BuildReport report;
-  TimingCache before = timings;
-  make_plan(model.impl().checkpoint, config, timings, report, progress);
-  keep_times(before, timings, config.timing_cache);
-  return report;
+  return with_times(config.timing_cache, [&](TimingCache& timings) {
+    BuildReport report;
+    make_plan(model.impl().checkpoint, config, timings, report, progress);
+    return report;
+  });
 }
 
 }  // namespace ingot

@@ -321,11 +321,23 @@ TEST(Build, AnUnknownArchitectureNamesTheNearestFamily) {
   EXPECT_FALSE(std::filesystem::exists(directory / "engine"));
 }
 
-TEST(Build, ADryRunWritesNothing) {
+TEST(Build, ADryRunWritesNoEngine) {
   TemporaryDirectory directory;
   ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "--dry-run", "--json", "-o", directory / "engine"});
   EXPECT_GT(result_of(run).at("problems").as_int(), 0);
   EXPECT_FALSE(std::filesystem::exists(directory / "engine"));
+}
+
+TEST(Build, ADryRunFillsTheTimingCache) {
+  TemporaryDirectory directory;
+  std::vector<std::string> arguments = {
+      "build", toy_model("llama"), "--max-num-tokens", "4", "--timing-cache", directory / "times", "--json"};
+  std::vector<std::string> dry = arguments, frozen = arguments;
+  dry.insert(dry.end(), {"-O1", "--dry-run"});
+  frozen.insert(frozen.end(), {"--frozen", "-o", directory / "engine"});
+  int64_t measured = result_of(run_ingot(dry)).at("measured").as_int();
+  EXPECT_GT(measured, 0);
+  EXPECT_EQ(result_of(run_ingot(frozen)).at("cache_hits").as_int(), measured);
 }
 
 TEST(Build, TheModelsOwnDirectoryIsNoPlaceForTheEngine) {

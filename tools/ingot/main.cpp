@@ -165,7 +165,7 @@ class CommandLine {
     add_text(app, "-o,--output-dir,--output", build_.output, "Directory of the engine");
     app->add_flag("--random-weights", build_.random_weights, "Draw the weights at random: for measuring speed");
     add_number(app, "--seed", build_.seed, "Seed of the random weights (0)");
-    app->add_flag("--dry-run", build_.dry_run, "Decide everything, write nothing");
+    app->add_flag("--dry-run", build_.dry_run, "Decide everything, write no engine; a timing cache is filled");
     add_number(app, "--max-host-mem", build_.config.max_host_bytes,
                "Fail beyond this much anonymous memory, for example 4GiB");
     add_shared(app, build_.shared);
