@@ -377,7 +377,8 @@ __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, 
 template <bool COUNT>
 __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Interval in, uint64 goal) {
   constexpr int kRoundsByLogit = 12, kCountBits = 19;
-  for (int round = 0; in.low_count - in.high_count > kFew; ++round) {
+  // low_count may count ids that have no weight: a goal that only they would reach ends with nothing left to split.
+  for (int round = 0; in.low_count - in.high_count > kFew && in.high - in.low > 1; ++round) {
     uint64 t[3], sums[COUNT ? 1 : 4] = {};  // three counts in one number, three sums
     in.split(t, round < kRoundsByLogit);
 #pragma unroll
