@@ -96,6 +96,14 @@ TEST(Build, LevelZeroMeasuresNothingAndKeepsNoTimes) {
   EXPECT_FALSE(std::filesystem::exists(config.timing_cache));
 }
 
+// Nothing that only a GPU or a measurement needs is loaded or allocated.
+TEST(Build, LevelZeroForACpuTakesLittleMemory) {
+  TemporaryDirectory directory;
+  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory / "engine", "--target", "cpu", "--json"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_LT(parse_json(run.out).at("peak_host_bytes").as_int(), 32 << 20);
+}
+
 TEST(Build, LevelZeroStoresNoWeightTwice) {
   TemporaryDirectory directory;
   BuildReport report =
