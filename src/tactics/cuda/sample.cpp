@@ -27,7 +27,11 @@ struct Shares {
   }
 };
 
-bool has_clusters(const Target& target) { return std::stoi(target.cuda_arch.substr(3)) >= 90; }
+// Of 16 blocks; smaller Blackwell GPUs have only those of 8.
+bool has_clusters(const Target& target) {
+  const int arch = std::stoi(target.cuda_arch.substr(3));
+  return arch >= 90 && arch < 120;
+}
 
 Shares shares_of(const Problem& problem, const Target& target) {
   const int64_t vocab = problem.inputs[0].shape[1].constant();
