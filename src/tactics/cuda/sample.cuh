@@ -33,8 +33,7 @@ constexpr int kAbsent = -2;  // where counts of listed ids are
 constexpr uint32 kAll = 0xffffffffu;
 #define kInfinity __int_as_float(0x7f800000)
 
-// --- candidates in order: likelier ones are larger, no two are equal, 0 is none
-// --------------------------------------
+// --- candidates in order: likelier ones are larger, no two are equal, 0 is none -------------------------------------
 
 __device__ __forceinline__ uint32 ordered(float x) {
   const uint32 bits = __float_as_uint(x + 0.0f);  // -0 is 0
@@ -45,8 +44,7 @@ __device__ __forceinline__ uint64 candidate(uint32 key, int id) { return uint64(
 __device__ __forceinline__ int id_of(uint64 candidate) { return ~int(uint32(candidate)); }
 __device__ __forceinline__ float logit_of(uint64 candidate) { return unordered(uint32(candidate >> 32)); }
 
-// --- sums over a row
-// ----------------------------------------------------------------------------------------------------
+// --- sums over a row ------------------------------------------------------------------------------------------------
 
 // Writes to the shared memory of another block of the cluster, which must have begun.
 __device__ __forceinline__ void store_to_block(int block, const void* place, uint64 value) {
@@ -63,19 +61,15 @@ __device__ __forceinline__ void wait_for_cluster() {
 #endif
 }
 
-struct Sum {
-  // Of a warp, where every x is below 2^54.
-  static __device__ __forceinline__ uint64 of_warp(uint64 x) {
-    const uint32 low = uint32(x) & 0x7ffffffu, high = uint32(x >> 27);
-    return (uint64(__reduce_add_sync(kAll, high)) << 27) + __reduce_add_sync(kAll, low);
-  }
-};
-struct Max {
-  static __device__ __forceinline__ uint64 of_warp(uint64 x) {
-    const uint32 high = __reduce_max_sync(kAll, uint32(x >> 32));
-    return uint64(high) << 32 | __reduce_max_sync(kAll, uint32(x >> 32) == high ? uint32(x) : 0u);
-  }
-};
+// Of the lanes of a warp, where every x is below 2^54.
+__device__ __forceinline__ uint64 sum_of_warp(uint64 x) {
+  const uint32 low = uint32(x) & 0x7ffffffu, high = uint32(x >> 27);
+  return (uint64(__reduce_add_sync(kAll, high)) << 27) + __reduce_add_sync(kAll, low);
+}
+__device__ __forceinline__ uint64 max_of_warp(uint64 x) {
+  const uint32 high = __reduce_max_sync(kAll, uint32(x >> 32));
+  return uint64(high) << 32 | __reduce_max_sync(kAll, uint32(x >> 32) == high ? uint32(x) : 0u);
+}
 
 struct Few {
   uint64 candidate, units;
@@ -152,21 +146,21 @@ struct Team {
     return shared.mail[exchanges & 1][block][n];
   }
 
-  // Adds up x over each block, or takes the maximum. Lane b of every warp gets what block b has, 0 beyond BLOCKS;
-  // shared.warps holds the warps of this block until the next call.
-  template <class Op, int N>
+  // Over each block, takes the maximum of the first MAXIMA of x and adds up the others. Lane b of every warp gets what
+  // block b has, 0 beyond BLOCKS; shared.warps holds the warps of this block until the next call.
+  template <int MAXIMA = 0, int N>
   __device__ __forceinline__ void exchange(uint64 (&x)[N]) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      const uint64 sum = Op::of_warp(x[n]);
+      const uint64 sum = n < MAXIMA ? max_of_warp(x[n]) : sum_of_warp(x[n]);
       if (lane == 0) shared.warps[warp][n] = sum;
     }
     __syncthreads();
     if (warp == 0) {
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        const uint64 sum = Op::of_warp(shared.warps[lane][n]);
+        const uint64 sum = n < MAXIMA ? max_of_warp(shared.warps[lane][n]) : sum_of_warp(shared.warps[lane][n]);
         if (lane < BLOCKS) send(lane, n, sum);
       }
     }
@@ -176,11 +170,12 @@ struct Team {
     ++exchanges;
   }
 
-  template <class Op, int N>
+  // The same over the row.
+  template <int MAXIMA = 0, int N>
   __device__ __forceinline__ void reduce(uint64 (&x)[N]) {
-    exchange<Op>(x);
+    exchange<MAXIMA>(x);
 #pragma unroll
-    for (int n = 0; n < N; ++n) x[n] = Op::of_warp(x[n]);
+    for (int n = 0; n < N; ++n) x[n] = n < MAXIMA ? max_of_warp(x[n]) : sum_of_warp(x[n]);
   }
 };
 
@@ -207,8 +202,7 @@ __device__ __forceinline__ int lane_of(uint64 share, uint64& target) {
   return lane;
 }
 
-// --- what a row wants
-// ---------------------------------------------------------------------------------------------------
+// --- what a row wants -----------------------------------------------------------------------------------------------
 
 struct Wish {
   float temperature, top_p, min_p, repetition, presence, frequency;
@@ -238,8 +232,7 @@ __device__ __forceinline__ bool is_plain(const float* option, const int* choice)
   return option[0] == 0 && choice[4] == choice[5] && choice[6] == 0;
 }
 
-// --- the logits of a thread
-// ---------------------------------------------------------------------------------------------
+// --- the logits of a thread -----------------------------------------------------------------------------------------
 
 struct Logits {
   uint32 key[PER];
@@ -257,14 +250,15 @@ struct Logits {
     for (int j = 0; j < PER; ++j) key[j] = ordered(x[j]);
   }
 
-  // The largest candidate, and the complement of the least one that has a weight.
-  __device__ __forceinline__ void find_ends(uint64 (&ends)[2]) const {
-    ends[0] = ends[1] = 0;
+  // The largest candidate, the complement of the least one that has a weight, and how many have one.
+  __device__ __forceinline__ void survey(uint64 (&found)[3]) const {
 #pragma unroll
     for (int j = 0; j < PER; ++j) {
-      const uint64 c = at(j), rest = exists(j) && key[j] > ordered(-kInfinity) ? ~c : 0;
-      ends[0] = c > ends[0] ? c : ends[0];
-      ends[1] = rest > ends[1] ? rest : ends[1];
+      const uint64 c = at(j);
+      found[0] = c > found[0] ? c : found[0];
+      if (!exists(j) || key[j] <= ordered(-kInfinity)) continue;
+      found[1] = ~c > found[1] ? ~c : found[1];
+      ++found[2];
     }
   }
   __device__ __forceinline__ void weigh(float max, float temperature) {
@@ -311,13 +305,12 @@ __device__ __forceinline__ void penalize(Logits& logits, const Wish& wish, const
   }
 }
 
-// --- cuts
-// ---------------------------------------------------------------------------------------------------------------
+// --- cuts -----------------------------------------------------------------------------------------------------------
 
 // Holds a cut: what is at least `low` reaches the goal, what is at least `high` does not.
 struct Interval {
   uint64 low, high;
-  int low_count, high_count = 0;  // candidates that are at least low, high; the former at most
+  int low_count, high_count = 0;  // candidates that are at least low, high
   uint64 high_sum = 0;            // the weights of the latter
 
   __device__ __forceinline__ bool holds(uint64 c) const { return c >= low && c < high; }
@@ -333,7 +326,7 @@ struct Interval {
   }
 };
 
-// The cut when the interval holds at most kFew candidates; 0 when the goal is not reached.
+// The cut when the interval holds at most kFew candidates.
 template <bool COUNT>
 __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, const Interval& in, uint64 goal) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -341,15 +334,15 @@ __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, 
 #pragma unroll
   for (int j = 0; j < PER; ++j) inside[0] += in.holds(logits.at(j));
   const uint64 mine = inside[0];
-  team.exchange<Sum>(inside);
+  team.exchange(inside);
   // The places of this thread's candidates are behind those of the blocks, warps and lanes before it.
-  const int total = int(Sum::of_warp(inside[0]));
-  int place = int(Sum::of_warp(lane < team.rank ? inside[0] : 0)) +
-              int(Sum::of_warp(lane < warp ? team.shared.warps[lane][0] : 0)) + int(inclusive_sum(mine) - mine);
+  const int total = int(sum_of_warp(inside[0]));
+  int place = int(sum_of_warp(lane < team.rank ? inside[0] : 0)) +
+              int(sum_of_warp(lane < warp ? team.shared.warps[lane][0] : 0)) + int(inclusive_sum(mine) - mine);
 #pragma unroll
   for (int j = 0; j < PER; ++j) {
     const uint64 c = logits.at(j);
-    if (in.holds(c) && place < kFew) team.send_few(place++, c, COUNT ? 1 : logits.units[j]);
+    if (in.holds(c)) team.send_few(place++, c, COUNT ? 1 : logits.units[j]);
   }
   team.wait();
   uint64 cut[1] = {0};
@@ -368,16 +361,15 @@ __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, 
     sum += COUNT ? uint64(in.high_count) : in.high_sum;
     if (i < total && sum >= goal && sum - self.units < goal) cut[0] = self.candidate;
   }
-  team.reduce<Max>(cut);
+  team.reduce<1>(cut);
   return cut[0];
 }
 
-// The greatest cut such that what is at least it reaches the goal: a number of candidates, or a sum of weights. The low
-// end when all do not.
+// The greatest cut such that what is at least it reaches the goal: a number of candidates, or a sum of weights.
 template <bool COUNT>
 __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Interval in, uint64 goal) {
   constexpr int kRoundsByLogit = 12, kCountBits = 19;
-  // low_count may count ids that have no weight: a goal that only they would reach ends with nothing left to split.
+  // Counts are exact, so that few are left when nothing is left to split: the second bound holds even if they were not.
   for (int round = 0; in.low_count - in.high_count > kFew && in.high - in.low > 1; ++round) {
     uint64 t[3], sums[COUNT ? 1 : 4] = {};  // three counts in one number, three sums
     in.split(t, round < kRoundsByLogit);
@@ -392,7 +384,7 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
           if (!COUNT) sums[1 + i] += logits.units[j];
         }
     }
-    team.reduce<Sum>(sums);
+    team.reduce(sums);
     // The ends move to the places between which the goal is reached.
     const Interval old = in;
 #pragma unroll
@@ -406,27 +398,24 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
         in.high = t[i], in.high_count = count, in.high_sum = sum;
     }
   }
-  const uint64 cut = compare_few<COUNT>(team, logits, in, goal);
-  return cut > in.low ? cut : in.low;
+  return compare_few<COUNT>(team, logits, in, goal);
 }
 
-// --- the draw
-// -----------------------------------------------------------------------------------------------------------
+// --- the draw -------------------------------------------------------------------------------------------------------
 
-// What top-k, top-p and min-p leave is at least the result.
-__device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const Wish& wish, uint64 best,
-                                         uint64 least) {
-  uint64 cut = least;
-  int most = VOCAB;  // candidates that are at least the cut
-  if (wish.top_k > 0 && wish.top_k < VOCAB) {
-    cut = find_cut<true>(team, logits, {cut, best + 1, most}, wish.top_k);
-    most = wish.top_k;
+// What top-k, top-p and min-p leave is at least the result. `all` holds the candidates that have a weight.
+__device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const Wish& wish, Interval all) {
+  const uint64 best = all.high - 1;
+  if (wish.top_k > 0 && wish.top_k < all.low_count) {
+    all.low = find_cut<true>(team, logits, all, wish.top_k);
+    all.low_count = wish.top_k;
   }
+  uint64 cut = all.low;
   if (wish.top_p < 1) {
     uint64 total[1] = {logits.sum_from(cut)};
-    team.reduce<Sum>(total);
+    team.reduce(total);
     const uint64 goal = uint64(double(wish.top_p) * double(total[0]));
-    cut = find_cut<false>(team, logits, {cut, best + 1, most}, goal < 1 ? 1 : goal);
+    cut = find_cut<false>(team, logits, all, goal < 1 ? 1 : goal);
   }
   if (wish.min_p > 0) {
     const uint64 bound = uint64(ordered(logit_of(best) + wish.temperature * logf(wish.min_p))) << 32;
@@ -439,8 +428,8 @@ __device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const
 __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish& wish, uint64 cut) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   uint64 sum[1] = {logits.sum_from(cut)};
-  team.exchange<Sum>(sum);
-  uint64 target = __umul64hi(wish.random, Sum::of_warp(sum[0]));
+  team.exchange(sum);
+  uint64 target = __umul64hi(wish.random, sum_of_warp(sum[0]));
   if (lane_of(sum[0], target) != team.rank) return -1;
   if (lane_of(team.shared.warps[lane][0], target) != warp) return -1;
 #pragma unroll
@@ -479,17 +468,17 @@ extern "C" __global__ void __launch_bounds__(1024, 2)
       best = c > best ? c : best;
     }
   }
-  best = Max::of_warp(best);
+  best = max_of_warp(best);
   if (lane == 0) warps[threadIdx.x >> 5] = best;
   __syncthreads();
   if (threadIdx.x < 32) {
-    best = Max::of_warp(warps[lane]);
+    best = max_of_warp(warps[lane]);
     if (GREEDY_BLOCKS > 1 && lane == 0) store_to_block(0, &blocks[rank], best);
   }
   if (GREEDY_BLOCKS > 1) {
     wait_for_cluster();
     if (rank != 0 || threadIdx.x >= 32) return;
-    best = Max::of_warp(lane < GREEDY_BLOCKS ? blocks[lane] : 0);
+    best = max_of_warp(lane < GREEDY_BLOCKS ? blocks[lane] : 0);
   }
   if (threadIdx.x == 0) ids[row] = last[seat] = id_of(best);
 }
@@ -512,16 +501,16 @@ __device__ __forceinline__ void choose(Team& team, const float* row_logits, cons
   // Every thread has read it before the first exchange, after which it changes.
   const int pending = wish.pending ? last[wish.seat] : -1;
   penalize(logits, wish, listed, pending, block_first, counts);
-  uint64 ends[2];
-  logits.find_ends(ends);
-  team.reduce<Max>(ends);
-  const uint64 best = ends[0], least = ~ends[1];
+  uint64 found[3] = {};
+  logits.survey(found);
+  team.reduce<2>(found);
+  const uint64 best = found[0], least = ~found[1];
   int id = -1;
   if (wish.temperature == 0 || !(fabsf(logit_of(best)) < kInfinity)) {
     if (team.rank == 0 && threadIdx.x == 0) id = id_of(best);
   } else {
     logits.weigh(logit_of(best), wish.temperature);
-    id = draw(team, logits, wish, cut_of(team, logits, wish, best, least));
+    id = draw(team, logits, wish, cut_of(team, logits, wish, {least, best + 1, int(found[2])}));
   }
   if (id >= 0) *id_out = id, last[wish.seat] = id;
   __syncthreads();
