@@ -100,6 +100,12 @@ class InputMaker {
     const TensorType& type = problem_.inputs[input];
     for (int64_t i = 0; i < type.elements(); ++i) store_element(type.dtype, inputs_.data(input), i, f(i));
   }
+  // The same from f(index, value).
+  template <class F>
+  void replace(size_t input, F f) {
+    TensorView view = inputs_.view(input);
+    each(input, [&](int64_t i) { return f(i, view[i]); });
+  }
   void integers(size_t input, const std::vector<int64_t>& values) {
     each(input, [&](int64_t i) { return static_cast<double>(values[static_cast<size_t>(i)]); });
   }
@@ -217,6 +223,8 @@ struct SampleRow {
   double temperature = 0, top_p = 1, min_p = 0;
   int64_t top_k = 0;
   bool listed = false, pending = false, chooses = true;
+  // Normal ones; or some equal ones, the others -inf.
+  enum { kNormal, kTwoOfThreeEqual, kNineEqual } logits = kNormal;
 };
 constexpr SampleRow kSampleRows[] = {
     {},
@@ -229,6 +237,8 @@ constexpr SampleRow kSampleRows[] = {
     {.listed = true, .pending = true},
     {.temperature = 1.5, .top_k = 1},
     {.temperature = 2, .top_p = 0.3, .listed = true},
+    {.temperature = 1, .top_p = 0.7, .top_k = 301, .logits = SampleRow::kTwoOfThreeEqual},
+    {.temperature = 1, .top_p = 0.9, .top_k = 50, .logits = SampleRow::kNineEqual},
 };
 
 void fill_sample(InputMaker& make) {
@@ -254,6 +264,12 @@ void fill_sample(InputMaker& make) {
   }
   listed.resize(static_cast<size_t>(2 * pairs), 0);
   make.normal(0, 3);
+  make.replace(0, [&](int64_t i, double logit) {
+    auto kind = kSampleRows[i / vocab % kKinds].logits;
+    if (kind == SampleRow::kNormal) return logit;
+    bool equal = kind == SampleRow::kTwoOfThreeEqual ? i % vocab % 3 != 0 : i % vocab % (vocab / 9 + 1) == 0;
+    return equal ? 0.5 : -INFINITY;
+  });
   make.each(1, [&](int64_t i) { return options[static_cast<size_t>(i)]; });
   make.integers(2, choices);
   make.integers(3, listed);

@@ -33,7 +33,7 @@ CheckResult run_on_gpu(const Problem& problem, const CompiledTactic& tactic) {
 TEST(Sample, TeamsOfBlocksAgreeWithoutClusters) {
   if (std::string missing = cuda::Device::missing(); !missing.empty()) GTEST_SKIP() << missing;
   for (const char* text : {"sample f32[40, 9000] f32[40, 6] i32[40, 7] i32[3000, 2] i32[64]",
-                           "sample f32[10, 128256] f32[10, 6] i32[10, 7] i32[3000, 2] i32[16]"}) {
+                           "sample f32[12, 128256] f32[12, 6] i32[12, 7] i32[3000, 2] i32[16]"}) {
     Problem problem = parse_problem(text);
     std::string blocks =
         problem.inputs[0].shape[1] == Dim(9000) ? "blocks = 2, per_thread = 5" : "blocks = 16, per_thread = 8";
