@@ -8,8 +8,10 @@
 #include "base/mapped_file.h"
 #include "device/cuda/device.h"
 #include "e2e/models.h"
+#include "generate/logit_evaluator.h"
 #include "generate/token_session.h"
 #include "ingot/generate.h"
+#include "ops/sample.h"
 
 namespace ingot {
 namespace {
@@ -124,33 +126,77 @@ TEST_F(Gpu, RunningAheadChangesNoToken) {
   }
 }
 
+// Where an answer is not what its request means, given the logits that this engine computes for it; "" when nowhere.
+// Logits differ by rounding from one company to the next, so a token may also be the one on the other side of a border.
+std::string unexplained(const std::shared_ptr<const LoadedEngine>& engine, const std::vector<int32_t>& prompt,
+                        const SamplingParams& params, const std::vector<int32_t>& answer) {
+  std::vector<int32_t> all = prompt;
+  all.insert(all.end(), answer.begin(), answer.end() - 1);
+  std::vector<float> logits = evaluate_logits(engine, all, {.kv_cache_memory = uint64_t{64} << 20});
+  size_t vocab = logits.size() / all.size();
+  Sampler sampler(params, prompt, {});
+  for (size_t i = 0; i < answer.size(); ++i) {
+    StepBatch::Sampling row;
+    sampler.describe(0, false, row);
+    const float* begin = logits.data() + (prompt.size() - 1 + i) * vocab;
+    auto tensor = [](std::string_view type, auto first, auto last) {
+      return HostTensor(parse_type(type), std::vector<double>(first, last));
+    };
+    HostTensors inputs = {tensor(format("f32[1, {}]", vocab), begin, begin + vocab),
+                          tensor("f32[1, 6]", row.options.begin(), row.options.end()),
+                          tensor("i32[1, 7]", row.choices.begin(), row.choices.end()),
+                          tensor(format("i32[{}, 2]", row.listed.size() / 2), row.listed.begin(), row.listed.end()),
+                          HostTensor(parse_type("i32[1]"))};
+    auto gives = [&](double random, double top_p, double logit) {
+      HostTensors shifted = inputs;
+      double& high = shifted[2].values[sample::kRandomHigh];
+      high = std::clamp(high + random * 0x1p31, 0.0, 0x1p31 - 1);
+      shifted[1].values[sample::kTopP] += top_p;
+      shifted[0].values[static_cast<size_t>(answer[i])] += logit;
+      return static_cast<int32_t>(AnyOp(Sample{}).evaluate(shifted)[0].values[0]);
+    };
+    // Ever larger shifts: the token behind a border may be an unlikely one, which a large one would pass by.
+    std::vector<int32_t> tokens = {gives(0, 0, 0)};
+    if (params.temperature == 0) tokens.push_back(gives(0, 0, 1e-4));
+    for (double shift = 1e-7; shift < 2e-4 && tokens[0] != answer[i] && params.temperature > 0; shift *= 2)
+      for (double signed_shift : {shift, -shift})
+        tokens.insert(tokens.end(), {gives(signed_shift, 0, 0), gives(0, signed_shift, 0)});
+    if (std::count(tokens.begin(), tokens.end(), answer[i]) == 0)
+      return format("token {} is {} where {} is meant", i, answer[i], tokens[0]);
+    sampler.accept(answer[i]);
+  }
+  return "";
+}
+
 TEST_F(Gpu, EveryKindOfRequestRunsBesideTheOthers) {
   // Plenty of memory; chunks of prompts between decodes; and a pool in which requests are preempted.
   for (StepRunnerOptions runner : {StepRunnerOptions{}, StepRunnerOptions{.max_num_tokens = 16},
                                    StepRunnerOptions{.kv_cache_memory = uint64_t{5} << 20}}) {
-    std::vector<std::map<uint64_t, Told>> told;
-    int64_t preemptions = 0;
     for (bool ahead : {true, false}) {
+      SCOPED_TRACE(
+          format("{} tokens in a step, {} bytes, ahead: {}", runner.max_num_tokens, runner.kv_cache_memory, ahead));
       auto many = session(ahead, runner);
-      int32_t seed = 0;
-      for (const SamplingParams& params : every_kind(60)) {
-        many->submit({prompt(static_cast<size_t>(5 + 17 * seed), seed), params});
-        ++seed;
+      std::vector<SamplingParams> kinds = every_kind(60);
+      std::vector<std::vector<int32_t>> prompts;
+      std::vector<uint64_t> ids;
+      for (const SamplingParams& params : kinds) {
+        auto seed = static_cast<int32_t>(prompts.size());
+        prompts.push_back(prompt(static_cast<size_t>(5 + 17 * seed), seed));
+        ids.push_back(many->submit({prompts.back(), params}));
       }
-      told.push_back(finish(*many));
+      auto told = finish(*many);
       EXPECT_EQ(many->runner().pool().used_bytes(), 0u);
-      preemptions = many->scheduler().preemptions();
-    }
-    EXPECT_EQ(told[0].size(), 9u);
-    if (runner.kv_cache_memory > 0) {
-      EXPECT_GT(preemptions, 0);
-    }
-    int32_t seed = 0;
-    for (const SamplingParams& params : every_kind(60)) {
-      Told alone = answer(prompt(static_cast<size_t>(5 + 17 * seed), seed), params);
-      uint64_t id = static_cast<uint64_t>(++seed);
-      EXPECT_EQ(told[0].at(id), alone) << "request " << id << " ahead";
-      EXPECT_EQ(told[1].at(id), alone) << "request " << id;
+      if (runner.kv_cache_memory > 0) {
+        EXPECT_GT(many->scheduler().preemptions(), 0);
+      }
+      many.reset();
+      int different = 0;
+      for (size_t i = 0; i < kinds.size(); ++i) {
+        ASSERT_EQ(told[ids[i]].ids.size(), 60u);
+        EXPECT_EQ(unexplained(loaded_, prompts[i], kinds[i], told[ids[i]].ids), "") << "request " << i;
+        different += !(told[ids[i]] == answer(prompts[i], kinds[i]));
+      }
+      EXPECT_LE(different, 2) << "a border is rare";
     }
   }
 }
