@@ -1,4 +1,4 @@
-// The choice of tokens where blocks cannot form clusters: the launch for GPUs before Hopper, on any GPU that is here.
+// The choice of tokens by as many blocks as any GPU would use, with clusters and without, on the GPU that is here.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -30,6 +30,20 @@ CheckResult run_on_gpu(const Problem& problem, const CompiledTactic& tactic) {
   return expected.compare(outputs);
 }
 
+// Small enough for a sanitizer.
+TEST(Sample, EverySharingOfARowAgrees) {
+  if (std::string missing = cuda::Device::missing(); !missing.empty()) GTEST_SKIP() << missing;
+  Problem problem = parse_problem("sample f32[12, 3000] f32[12, 6] i32[12, 7] i32[300, 2] i32[16]");
+  Target target = parse_target("cuda", 1);
+  for (const char* shares : {"{per_thread = 3}", "{blocks = 2, per_thread = 2}", "{blocks = 16}",
+                             "{blocks = 2, per_thread = 2, clusters = true}", "{blocks = 16, clusters = true}"}) {
+    if (std::string_view(shares).ends_with("true}") && std::stoi(target.cuda_arch.substr(3)) < 90) continue;
+    CheckResult result = run_on_gpu(problem, source_called("cuda.sample").compile(problem, shares, target));
+    EXPECT_TRUE(result.ok) << shares << ": " << result.where;
+  }
+}
+
+// At sizes at which blocks wait for each other in earnest.
 TEST(Sample, TeamsOfBlocksAgreeWithoutClusters) {
   if (std::string missing = cuda::Device::missing(); !missing.empty()) GTEST_SKIP() << missing;
   for (const char* text : {"sample f32[40, 9000] f32[40, 6] i32[40, 7] i32[3000, 2] i32[64]",
