@@ -16,7 +16,7 @@ Target target_of(const std::string& arch) {
 }
 
 Problem problem_of(int64_t vocab, std::string_view logits = "f32") {
-  Problem problem = parse_problem(format("sample f32[4, {}] f32[4, 6] i32[4, 7] i32[64, 2] i32[64]", vocab));
+  Problem problem = parse_problem(format("sample f32[4, {}] f32[4, 6] i32[4, 8] i32[64, 2] i32[64]", vocab));
   problem.inputs[0].dtype = logits == "f32" ? DType::kF32 : DType::kF64;
   return problem;
 }

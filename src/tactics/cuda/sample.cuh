@@ -8,7 +8,7 @@
 // sums: first on the largest logit. Top-k and top-p are cuts in the order of (logit, smaller id first): an interval
 // that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it; one block compares
 // these with each other. Last, the running sum of weights by id finds the block, the warp and the lane in which the
-// random number falls.
+// random number falls. Log-probabilities come before the penalties: the likeliest ids are those above a top-k cut.
 //
 // Weights are added as integers, in units of 2^-31 of the largest: sums are the same in any order, so that a row gives
 // the same token beside any others.
@@ -18,8 +18,8 @@
 // team of blocks, whose counters sample_begin has set to zero. As many teams or clusters as the GPU holds at once take
 // the rows in turn.
 //
-// #defines: VOCAB, BLOCKS (a power of two up to 16), PER (BLOCKS * 1024 * PER >= VOCAB), CLUSTERS, GREEDY_BLOCKS. The
-// caller gives sample_rows PER * 4096 bytes of shared memory.
+// #defines: VOCAB, LIKELIEST (columns of `likeliest`), BLOCKS (a power of two up to 16), PER (BLOCKS * 1024 * PER >=
+// VOCAB), CLUSTERS, GREEDY_BLOCKS. The caller gives sample_rows PER * 4096 bytes of shared memory.
 #include "device/prelude.cuh"
 
 namespace sample {
@@ -78,6 +78,7 @@ struct Shared {
   uint64 warps[kWarps][kMostSums];
   uint64 mail[2][BLOCKS][kMostSums];  // from every block of the row
   Few few[kFew];                      // of the first block: from all of them
+  float largest, log_sum;             // log-probabilities are logits less both
 };
 
 // The blocks of one row.
@@ -210,6 +211,7 @@ struct Wish {
   uint64 random;  // of [0, 1), in units of 2^-64
   int listed_begin, listed_end;
   bool pending;
+  int logprobs;  // of so many likeliest ids; -1: none
 
   __device__ __forceinline__ Wish(const float* option, const int* choice)
       : temperature(option[0]),
@@ -223,14 +225,29 @@ struct Wish {
         random(uint64(choice[2]) << 33 | uint64(choice[3]) << 11),
         listed_begin(choice[4]),
         listed_end(choice[5]),
-        pending(choice[6] != 0) {}
+        pending(choice[6] != 0),
+        logprobs(choice[7]) {}
 };
-constexpr int kOptions = 6, kChoices = 7;
+constexpr int kOptions = 6, kChoices = 8;
 
-// Whether the largest logit as it stands is the token.
+// Whether the largest logit as it stands is the token, and all that is wanted.
 __device__ __forceinline__ bool is_plain(const float* option, const int* choice) {
-  return option[0] == 0 && choice[4] == choice[5] && choice[6] == 0;
+  return option[0] == 0 && choice[4] == choice[5] && choice[6] == 0 && choice[7] < 0;
 }
+
+// Where the log-probabilities of a row go.
+struct Told {
+  int* likeliest;
+  float* logprobs;
+
+  __device__ __forceinline__ Told(int64 row, int* all_likeliest, float* all_logprobs)
+      : likeliest(all_likeliest + row * LIKELIEST), logprobs(all_logprobs + row * (1 + LIKELIEST)) {}
+  // Called by every thread of a block.
+  __device__ __forceinline__ void clear() const {
+    if (threadIdx.x < LIKELIEST) likeliest[threadIdx.x] = -1;
+    if (threadIdx.x <= LIKELIEST) logprobs[threadIdx.x] = 0.0f;
+  }
+};
 
 // --- the logits of a thread -----------------------------------------------------------------------------------------
 
@@ -242,7 +259,8 @@ struct Logits {
   __device__ __forceinline__ bool exists(int j) const { return first + 32 * j < VOCAB; }
   __device__ __forceinline__ uint64 at(int j) const { return exists(j) ? candidate(key[j], first + 32 * j) : 0; }
 
-  __device__ __forceinline__ void load(const float* row) {
+  __device__ __forceinline__ void load(const float* row, int block) {
+    first = block * kItems + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
     float x[PER];
 #pragma unroll
     for (int j = 0; j < PER; ++j) x[j] = exists(j) ? row[first + 32 * j] : 0.0f;
@@ -326,9 +344,18 @@ struct Interval {
   }
 };
 
-// The cut when the interval holds at most kFew candidates.
+// All candidates that have a weight.
+__device__ __forceinline__ Interval survey(Team& team, const Logits& logits) {
+  uint64 found[3] = {};
+  logits.survey(found);
+  team.reduce<2>(found);
+  return {~found[1], found[0] + 1, int(found[2])};
+}
+
+// Sends the candidates that the interval holds, at most kFew, to the first block, which sees them afterwards. How many
+// they are.
 template <bool COUNT>
-__device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, const Interval& in, uint64 goal) {
+__device__ __forceinline__ int gather(Team& team, const Logits& logits, const Interval& in) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   uint64 inside[1] = {0};
 #pragma unroll
@@ -345,6 +372,13 @@ __device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, 
     if (in.holds(c)) team.send_few(place++, c, COUNT ? 1 : logits.units[j]);
   }
   team.wait();
+  return total;
+}
+
+// The cut when the interval holds at most kFew candidates.
+template <bool COUNT>
+__device__ __forceinline__ uint64 compare_few(Team& team, const Logits& logits, const Interval& in, uint64 goal) {
+  const int total = gather<COUNT>(team, logits, in);
   uint64 cut[1] = {0};
   if (team.rank == 0) {
     // As many threads as there are share the comparisons of a candidate.
@@ -401,6 +435,40 @@ __device__ __forceinline__ uint64 find_cut(Team& team, const Logits& logits, Int
   return compare_few<COUNT>(team, logits, in, goal);
 }
 
+// --- log-probabilities ----------------------------------------------------------------------------------------------
+
+// Writes those of the likeliest ids, and to shared memory what makes them of logits.
+__device__ __forceinline__ void tell_likeliest(Team& team, const float* row_logits, int wanted, const Told& told) {
+  // Logits of their own, loaded again for the choice: with both in registers there are not enough.
+  Logits logits;
+  logits.load(row_logits, team.rank);
+  Interval all = survey(team, logits);
+  const float max = logit_of(all.high - 1);
+  constexpr float kUnits = 0x1p39f;  // a block's sum of such units stays below 2^54
+  uint64 sum[1] = {0};
+#pragma unroll
+  for (int j = 0; j < PER; ++j)
+    if (logits.exists(j) && logits.key[j] > ordered(-kInfinity))
+      sum[0] += __float2ull_rn(expf(unordered(logits.key[j]) - max) * kUnits);
+  team.reduce(sum);
+  if (threadIdx.x == 0) {
+    team.shared.largest = max;
+    team.shared.log_sum = fabsf(max) < kInfinity ? logf(float(sum[0]) * (1 / kUnits)) : __int_as_float(0x7fffffff);
+  }
+  const int count = min(min(wanted, LIKELIEST), VOCAB);
+  if (count == 0) return;
+  if (all.low_count < count) all.low = 1, all.low_count = VOCAB;
+  if (count < all.low_count) all.low = find_cut<true>(team, logits, all, count);
+  gather<true>(team, logits, all);
+  if (team.rank == 0 && threadIdx.x < count) {
+    const uint64 self = team.few(threadIdx.x).candidate;
+    int place = 0;
+    for (int i = 0; i < count; ++i) place += team.few(i).candidate > self;
+    told.likeliest[place] = id_of(self);
+    told.logprobs[1 + place] = logit_of(self) - team.shared.largest - team.shared.log_sum;
+  }
+}
+
 // --- the draw -------------------------------------------------------------------------------------------------------
 
 // What top-k, top-p and min-p leave is at least the result. `all` holds the candidates that have a weight.
@@ -443,7 +511,8 @@ __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish
 }  // namespace sample
 
 extern "C" __global__ void __launch_bounds__(1024, 2)
-    sample_greedy(const float* all_logits, const float* options, const int* choices, int* ids, int* last) {
+    sample_greedy(const float* all_logits, const float* options, const int* choices, int* ids, int* last,
+                  int* likeliest, float* logprobs) {
   using namespace sample;
   allow_next();
   __shared__ uint64 warps[32], blocks[GREEDY_BLOCKS];
@@ -452,8 +521,10 @@ extern "C" __global__ void __launch_bounds__(1024, 2)
   wait_for_previous();
   const int seat = choices[int64(row) * kChoices];
   const bool plain = is_plain(options + int64(row) * kOptions, choices + int64(row) * kChoices);
+  if (seat >= 0 && !plain) return;
+  if (rank == 0) Told(row, likeliest, logprobs).clear();
   if (seat < 0 && rank == 0 && threadIdx.x == 0) ids[row] = -1;
-  if (seat < 0 || !plain) return;
+  if (seat < 0) return;
 
   constexpr int kStride = GREEDY_BLOCKS * 1024, kAtOnce = 8;
   const float* logits = all_logits + int64(row) * VOCAB;
@@ -493,26 +564,27 @@ namespace sample {
 
 // All that sample_rows does for one row; called by every thread of its blocks.
 __device__ __forceinline__ void choose(Team& team, const float* row_logits, const Wish& wish, const int2* listed,
-                                       int* id_out, int* last, int* counts) {
+                                       int* id_out, int* last, const Told& told, int* counts) {
+  if (team.rank == 0) told.clear();
+  if (wish.logprobs >= 0) tell_likeliest(team, row_logits, wish.logprobs, told);
   Logits logits;
-  const int block_first = team.rank * kItems;
-  logits.first = block_first + int(threadIdx.x >> 5) * 32 * PER + int(threadIdx.x & 31);
-  logits.load(row_logits);
+  logits.load(row_logits, team.rank);
   // Every thread has read it before the first exchange, after which it changes.
   const int pending = wish.pending ? last[wish.seat] : -1;
-  penalize(logits, wish, listed, pending, block_first, counts);
-  uint64 found[3] = {};
-  logits.survey(found);
-  team.reduce<2>(found);
-  const uint64 best = found[0], least = ~found[1];
+  penalize(logits, wish, listed, pending, team.rank * kItems, counts);
+  const Interval all = survey(team, logits);
+  const uint64 best = all.high - 1;
   int id = -1;
   if (wish.temperature == 0 || !(fabsf(logit_of(best)) < kInfinity)) {
     if (team.rank == 0 && threadIdx.x == 0) id = id_of(best);
   } else {
     logits.weigh(logit_of(best), wish.temperature);
-    id = draw(team, logits, wish, cut_of(team, logits, wish, {least, best + 1, int(found[2])}));
+    id = draw(team, logits, wish, cut_of(team, logits, wish, all));
   }
-  if (id >= 0) *id_out = id, last[wish.seat] = id;
+  if (id >= 0) {
+    *id_out = id, last[wish.seat] = id;
+    if (wish.logprobs >= 0) told.logprobs[0] = row_logits[id] - team.shared.largest - team.shared.log_sum;
+  }
   __syncthreads();
 }
 
@@ -520,7 +592,7 @@ __device__ __forceinline__ void choose(Team& team, const float* row_logits, cons
 
 extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
     sample_rows(const float* all_logits, const float* options, const int* choices, const int2* listed, int* ids,
-                int* last, int rows, uint32* counters, uint64* mailbox) {
+                int* last, int* likeliest, float* logprobs, int rows, uint32* counters, uint64* mailbox) {
   using namespace sample;
   allow_next();
   extern __shared__ int counts[];
@@ -541,7 +613,7 @@ extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
       if (seen % teams != number) continue;
       const int64 row = first + __ffs(left) - 1;
       const Wish wish(options + row * kOptions, choices + row * kChoices);
-      choose(team, all_logits + row * VOCAB, wish, listed, ids + row, last, counts);
+      choose(team, all_logits + row * VOCAB, wish, listed, ids + row, last, Told(row, likeliest, logprobs), counts);
     }
   }
 }
