@@ -45,6 +45,10 @@ class Gpu : public testing::Test {
     if (runner.kv_cache_memory == 0) runner.kv_cache_memory = uint64_t{64} << 20;
     return std::make_unique<TokenSession>(loaded_, TokenSessionOptions{runner, std::nullopt, run_ahead});
   }
+  static std::unique_ptr<TokenSession> cpu_session() {
+    static const auto loaded = LoadedEngine::load(baker_engine().directory());
+    return std::make_unique<TokenSession>(loaded, TokenSessionOptions{{.kv_cache_memory = uint64_t{64} << 20}});
+  }
   static std::map<uint64_t, Told> finish(TokenSession& session) {
     std::map<uint64_t, Told> answers;
     while (!session.idle())
@@ -144,7 +148,7 @@ std::string unexplained(const std::shared_ptr<const LoadedEngine>& engine, const
     };
     HostTensors inputs = {tensor(format("f32[1, {}]", vocab), begin, begin + vocab),
                           tensor("f32[1, 6]", row.options.begin(), row.options.end()),
-                          tensor("i32[1, 7]", row.choices.begin(), row.choices.end()),
+                          tensor("i32[1, 8]", row.choices.begin(), row.choices.end()),
                           tensor(format("i32[{}, 2]", row.listed.size() / 2), row.listed.begin(), row.listed.end()),
                           HostTensor(parse_type("i32[1]"))};
     auto gives = [&](double random, double top_p, double logit) {
@@ -252,15 +256,78 @@ TEST_F(Gpu, CancelsWhatIsUnderWay) {
   }
 }
 
-TEST_F(Gpu, LogProbabilitiesComeWithTheTokens) {
-  SamplingParams params{.logprobs = 4, .ignore_eos = true, .max_tokens = 6};
-  Told told = answer(prompt(10, 2), params);
-  ASSERT_EQ(told.tokens.size(), 6u);
-  for (const SampledToken& token : told.tokens) {
-    ASSERT_EQ(token.likeliest.size(), 4u);
-    EXPECT_EQ(token.likeliest[0].first, token.id);
-    EXPECT_EQ(token.likeliest[0].second, token.logprob);
-    EXPECT_LT(token.logprob, 0);
+// The host's sampler on a CPU engine says what is right.
+TEST_F(Gpu, TokensAreThoseOfTheCpu) {
+  auto cpu = cpu_session();
+  int different = 0;
+  for (const SamplingParams& params : every_kind(40)) {
+    uint64_t id = cpu->submit({prompt(12, 3), params});
+    different += !(finish(*cpu).at(id) == answer(prompt(12, 3), params));
+  }
+  EXPECT_LE(different, 1) << "a border is rare";
+}
+
+TEST_F(Gpu, SeedsDecideTheTokens) {
+  SamplingParams params{.temperature = 1, .ignore_eos = true, .max_tokens = 30};
+  std::vector<Told> answers;
+  for (params.seed = 0; params.seed < 4; ++params.seed) {
+    answers.push_back(answer(prompt(12, 3), params));
+    EXPECT_EQ(answers.back(), answer(prompt(12, 3), params)) << "seed " << params.seed;
+    for (size_t i = 0; i + 1 < answers.size(); ++i)
+      EXPECT_FALSE(answers[i] == answers.back()) << "seed " << params.seed;
+  }
+}
+
+TEST_F(Gpu, TextsEndAsOnTheCpu) {
+  SamplingParams params{.max_tokens = 60};
+  const std::string begin = "The old man";
+  std::string text = Session(*engine_).generate(begin, params).text;
+  ASSERT_GT(text.size(), 60u);
+  std::vector<SamplingParams> kinds(3, params);
+  kinds[0].stop = {"never to be found", text.substr(30, 6)};
+  kinds[1].stop_ids = {Session(*engine_).generate(begin, params).ids[20]};
+  kinds[2].min_tokens = 50, kinds[2].stop = {text.substr(8, 4)};
+  for (const SamplingParams& kind : kinds) {
+    Generation gpu = Session(*engine_).generate(begin, kind), cpu = Session(baker_engine()).generate(begin, kind);
+    EXPECT_EQ(gpu.finish_reason, "stop");
+    EXPECT_EQ(gpu.finish_reason, cpu.finish_reason);
+    EXPECT_EQ(gpu.text, cpu.text);
+    EXPECT_EQ(gpu.ids, cpu.ids);
+  }
+}
+
+// Of so many likeliest as the device tells, of more, and of none.
+TEST_F(Gpu, LogProbabilitiesAreThoseOfTheCpu) {
+  SamplingParams params{.logprobs = 4, .ignore_eos = true, .max_tokens = 12};
+  std::vector<SamplingParams> kinds(5, params);
+  kinds[1].logprobs = 20, kinds[1].temperature = 1, kinds[1].top_p = 0.9f;
+  kinds[2].logprobs = 20, kinds[2].presence_penalty = 2, kinds[2].repetition_penalty = 1.5f;
+  kinds[3].logprobs = 25;
+  kinds[4].logprobs = 0;
+  auto many = session(), cpu = cpu_session();
+  std::vector<uint64_t> ids, cpu_ids;
+  for (const SamplingParams& kind : kinds) {
+    ids.push_back(many->submit({prompt(10, 2), kind}));
+    cpu_ids.push_back(cpu->submit({prompt(10, 2), kind}));
+  }
+  auto answers = finish(*many), cpu_answers = finish(*cpu);
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    SCOPED_TRACE(format("request {}", i));
+    const Told &gpu = answers[ids[i]], &right = cpu_answers[cpu_ids[i]];
+    ASSERT_EQ(gpu.ids, right.ids);
+    for (size_t t = 0; t < gpu.tokens.size(); ++t) {
+      const SampledToken &token = gpu.tokens[t], &expected = right.tokens[t];
+      EXPECT_NEAR(token.logprob, expected.logprob, 1e-4);
+      ASSERT_EQ(token.likeliest.size(), static_cast<size_t>(kinds[i].logprobs));
+      ASSERT_EQ(expected.likeliest.size(), token.likeliest.size());
+      for (size_t j = 0; j < token.likeliest.size(); ++j) {
+        EXPECT_NEAR(token.likeliest[j].second, expected.likeliest[j].second, 1e-4);
+        for (const auto& [id, logprob] : expected.likeliest) {
+          if (id != token.likeliest[j].first) continue;
+          EXPECT_NEAR(token.likeliest[j].second, logprob, 1e-4);
+        }
+      }
+    }
   }
 }
 
