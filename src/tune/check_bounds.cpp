@@ -341,11 +341,30 @@ void shift_column(HostTensor& matrix, int64_t column, double shift, double most)
     matrix.values[i] = std::clamp(matrix.values[i] + shift, 0.0, most);
 }
 
+// What a log-probability may be wrong by: the exponents and their sum, the logarithm, and the subtractions.
+void logprob_errors(Case& c) {
+  constexpr double kUnit = 0x1p-40;  // sums of weights may be sums of multiples of twice that
+  const int64_t vocab = c.in[0].size(1), columns = c.out[3].size(1);
+  for (int64_t row = 0; row < c.out[3].size(0); ++row) {
+    const double* logits = c.in[0].values.data() + row * vocab;
+    double max = *std::max_element(logits, logits + vocab), sum = 0, lost = 0;
+    for (int64_t i = 0; i < vocab; ++i) {
+      double weight = std::exp(logits[i] - max);
+      sum += weight;
+      if (weight > 0) lost += weight * kU * (8 + max - logits[i]) + kUnit;
+    }
+    for (int64_t i = row * columns; i < (row + 1) * columns; ++i)
+      c.errors[3][static_cast<size_t>(i)] =
+          lost / sum + kU * (2 + 4 * std::log(sum) + 2 * std::abs(c.value(3, static_cast<size_t>(i))));
+  }
+}
+
 // A row must give the same token unless a change of its random number, its top_p or its min_p by the rounding of the
 // sums gives another one: then the choice lies between two tokens, and the row says nothing.
 void sample(Case& c) {
   constexpr double kShift = 1e-5, kMostHigh = 0x1p31 - 1;
-  for (std::vector<double>& output : c.errors) std::fill(output.begin(), output.end(), kExact);
+  c.copies();
+  logprob_errors(c);
   for (int variant = 0; variant < 4; ++variant) {
     HostTensors in = c.in;
     double shift = variant % 2 == 0 ? kShift : -kShift;
@@ -360,6 +379,7 @@ void sample(Case& c) {
       if (ids.values[row] == c.value(0, row)) continue;
       double seat = c.in[2].values[row * sample::kChoices + sample::kSeat];
       c.errors[0][row] = c.errors[1][static_cast<size_t>(seat)] = INFINITY;
+      c.errors[3][row * static_cast<size_t>(c.out[3].size(1))] = INFINITY;
     }
   }
 }

@@ -239,7 +239,7 @@ Cut cut_sample(const Problem& problem, const Inputs& inputs) {
   }
   cut.inputs.emplace_back(inputs.view(3));
   cut.inputs.push_back(gathered(inputs.view(4), seats));
-  cut.indices = {rows, seats};
+  cut.indices = {rows, seats, gathered_indices(problem.outputs[2], rows), gathered_indices(problem.outputs[3], rows)};
   return finished(problem, std::move(cut));
 }
 

@@ -27,7 +27,11 @@ struct Shares {
   }
 };
 
-bool has_clusters(const Target& target) { return std::stoi(target.cuda_arch.substr(3)) >= 90; }
+// Of 16 blocks; smaller Blackwell GPUs have only those of 8.
+bool has_clusters(const Target& target) {
+  const int arch = std::stoi(target.cuda_arch.substr(3));
+  return arch >= 90 && arch < 120;
+}
 
 Shares shares_of(const Problem& problem, const Target& target) {
   const int64_t vocab = problem.inputs[0].shape[1].constant();
@@ -45,7 +49,7 @@ void add_greedy_step(CompiledTactic& tactic, const DeviceModule& code, const Pro
   launch.grid = {format("{} * size(0, 0)", greedy_blocks(shares))};
   launch.block = {kThreads};
   launch.cluster = greedy_blocks(shares);
-  for (int i : {0, 1, 2, 5, 6}) launch.arguments.push_back(buffer(i));
+  for (int i : {0, 1, 2, 5, 6, 7, 8}) launch.arguments.push_back(buffer(i));
   add_module_step(tactic, code, std::move(launch), every_argument(problem));
 }
 
@@ -69,7 +73,7 @@ void add_rows_step(CompiledTactic& tactic, const DeviceModule& code, const Probl
   launch.shared_bytes = kThreads * shares.per_thread * 4;
   launch.dependent = !teams;
   launch.cooperative = teams;
-  for (int i : {0, 1, 2, 3, 5, 6}) launch.arguments.push_back(buffer(i));
+  for (int i : {0, 1, 2, 3, 5, 6, 7, 8}) launch.arguments.push_back(buffer(i));
   launch.arguments.emplace_back("i32 size(0, 0)");
   launch.arguments.emplace_back(teams ? "scratch 0" : "i64 0");
   launch.arguments.push_back(teams ? format("scratch {}", kCounterBytes) : "i64 0");
@@ -83,10 +87,10 @@ class SampleSource final : public CudaOpSource {
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target& target) const override {
     Lexer lexer(config);
     const auto shares = parse_fields<Shares>(lexer);
-    const DeviceModule code =
-        module(target, {define("VOCAB", problem.inputs[0].shape[1].constant()), define("BLOCKS", shares.blocks),
-                        define("PER", shares.per_thread), define("CLUSTERS", int64_t{shares.clusters}),
-                        define("GREEDY_BLOCKS", greedy_blocks(shares))});
+    const DeviceModule code = module(
+        target, {define("VOCAB", problem.inputs[0].shape[1].constant()), define("LIKELIEST", sample::kMostLikeliest),
+                 define("BLOCKS", shares.blocks), define("PER", shares.per_thread),
+                 define("CLUSTERS", int64_t{shares.clusters}), define("GREEDY_BLOCKS", greedy_blocks(shares))});
     CompiledTactic tactic;
     tactic.input_layouts.resize(problem.inputs.size());
     add_greedy_step(tactic, code, problem, shares);
