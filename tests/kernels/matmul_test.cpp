@@ -253,6 +253,17 @@ TEST_P(MatmulPairKernels, CutManyRowsIntoBlocksAndApplyEpilogues) {
   }
 }
 
+// More rows, features and k than are multiplied at a time.
+TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
+  for (auto [rows, columns] : GetParam().tiles)
+    for (const char* layout : {"", "panel_16", "panel_32"}) {
+      MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
+      tiling.k_block = 256;
+      int threads = columns == 32 ? 1 : 3;
+      Case({}, {290, 530, 2400}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
+    }
+}
+
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
   auto [rows, columns] = GetParam().tiles[0];
   Case c({}, {40, 530, 300}, DType::kBF16);
@@ -265,7 +276,7 @@ TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
 
 const std::vector<Isa> kPairIsas = {
     {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, {{14, 32}, {5, 32}}},
-    {"cpu.matmul_amx", CpuLevel::kAmx, {{32, 32}, {16, 64}}},
+    {"cpu.matmul_amx", CpuLevel::kAmx, {{16, 32}, {16, 48}, {16, 64}}},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, MatmulPairKernels, testing::ValuesIn(kPairIsas),

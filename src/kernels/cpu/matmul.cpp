@@ -81,7 +81,7 @@ class MatmulKernel final : public Kernel {
     bool pairs = tiling_.form == MatmulForm::kPairs;
     if (pairs != (code_.stream == nullptr) || !code_.accepts_tile(tiling_.rows, tiling_.columns)) return false;
     if (tiling_.k_block <= 0 || tiling_.k_block % kPackedDepth != 0) return false;
-    if (panel_columns_ > 0 && tiling_.columns % panel_columns_ != 0) return false;
+    if (!pairs && panel_columns_ > 0 && tiling_.columns % panel_columns_ != 0) return false;
     bool unpacks = !pairs || panel_columns_ == 0;
     return !unpacks || tiling_.k_block * tiling_.columns <= (pairs ? kMatmulUnpackedPairs : kPanelFloats);
   }
@@ -101,39 +101,75 @@ class MatmulKernel final : public Kernel {
     task.tile_rows = tiling_.rows;
     task.tile_columns = tiling_.columns;
     task.k_block = tiling_.k_block;
-    RowTiles tiles(task.rows, task.tile_rows);
+    Pieces pieces = cut(task, threads.size());
     int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
-    threads.parallel_for(tiles.count * k_blocks, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        code_.pack_x(task, i / tiles.count * task.k_block, i % tiles.count, i % tiles.count + 1);
+    for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
+      int64_t begin = pieces.begin(piece), end = pieces.begin(piece + 1) * k_blocks;
+      for (int64_t i; (i = begin * k_blocks + next.fetch_add(1, std::memory_order_relaxed)) < end;)
+        code_.pack_x(task, i % k_blocks * task.k_block, i / k_blocks, i / k_blocks + 1);
     });
-    multiply(task, threads);
+    for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
+      for (Chunk chunk = take(pieces, next); chunk.panels > 0; chunk = take(pieces, next)) {
+        MatmulRange range{chunk.first * task.tile_columns, (chunk.first + chunk.panels) * task.tile_columns,
+                          pieces.begin(piece), pieces.begin(piece + 1)};
+        range.column_end = std::min(task.n, range.column_end);
+        // A guess: the others that work on these rows take a chunk each before it is this thread's turn again.
+        int64_t others = std::max<int64_t>(0, threads.size() / pieces.rows - 1);
+        range.next_column = (next.load(std::memory_order_relaxed) + others * chunk.panels) * task.tile_columns;
+        code_.gemm(task, range);
+      }
+    });
   }
 
-  // Enough pieces for every thread: wide ones read x less often. Rows are cut into blocks whose packed x a thread's L2
-  // cache can hold, where that is the form's way, and further only when columns run out. A thread keeps to a block of
-  // rows while it has columns left.
-  void multiply(const MatmulTask& task, ThreadPool& threads) const {
-    RowTiles tiles(task.rows, task.tile_rows);
+  // How the output is shared: rows in pieces of row tiles, the columns of each in chunks of panels of tile_columns.
+  struct Pieces {
+    int64_t tiles, rows, panels;  // row tiles; pieces of them; panels
+    int64_t narrowest, widest;    // chunks, in panels
+    int64_t share;                // the part of the panels left that a chunk takes
+    int64_t begin(int64_t piece) const { return tiles * piece / rows; }
+  };
+  struct Chunk {
+    int64_t first, panels;
+  };
+
+  // Wide chunks read x less often, so they are as wide as leaves four for every thread, and rows are cut only when
+  // columns run out. Forms that cut rows anyway, into blocks whose packed x a thread's L2 cache can hold, do not mind
+  // narrow chunks: these get narrower towards the end, for threads can differ by a factor of two in speed.
+  Pieces cut(const MatmulTask& task, int threads) const {
+    int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
-    int64_t wanted = threads.size() == 1 ? 1 : 4 * threads.size();
-    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 32;
-    int64_t row_pieces = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
+    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && task.tile_columns < 64;
+    int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
     int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
-    int64_t width = std::clamp<int64_t>(panels * row_pieces / wanted, 1, widest);
-    int64_t column_pieces = (panels + width - 1) / width;
-    row_pieces =
-        std::clamp<int64_t>(std::max(row_pieces, wanted / column_pieces), 1, std::min(tiles.count, kMostRowPieces));
-    std::array<std::atomic<int64_t>, kMostRowPieces> next{};
+    int64_t width = std::clamp<int64_t>(panels * rows / wanted, 1, widest);
+    rows = std::clamp<int64_t>(std::max(rows, wanted / ((panels + width - 1) / width)), 1,
+                               std::min(tiles, kMostRowPieces));
+    if (threads == 1) return {tiles, rows, panels, widest, widest, 1};
+    if (!blocked) return {tiles, rows, panels, width, width, 1};
+    return {tiles, rows, panels, 1, widest, std::max<int64_t>(1, 3 * threads / rows)};
+  }
+
+  static Chunk take(const Pieces& pieces, std::atomic<int64_t>& next) {
+    int64_t first = next.load(std::memory_order_relaxed), panels = 0;
+    do {
+      if (first >= pieces.panels) return {};
+      panels = std::clamp((pieces.panels - first) / pieces.share, pieces.narrowest, pieces.widest);
+      panels = std::min(panels, pieces.panels - first);
+    } while (!next.compare_exchange_weak(first, first + panels, std::memory_order_relaxed));
+    return {first, panels};
+  }
+
+  // f(piece, counter of the piece) on every thread, which keeps to a piece of rows while there is work left in it.
+  template <class F>
+  static void for_each_piece(ThreadPool& threads, int64_t pieces, F&& f) {
+    struct alignas(64) Counter {
+      std::atomic<int64_t> next{0};
+    };
+    std::array<Counter, kMostRowPieces> counters;
     threads.run([&](int thread) {
-      for (int64_t i = 0; i < row_pieces; ++i) {
-        int64_t piece = (thread + i) % row_pieces;
-        for (int64_t c;
-             (c = next[static_cast<size_t>(piece)].fetch_add(1, std::memory_order_relaxed)) < column_pieces;) {
-          int64_t column = c * width * task.tile_columns;
-          code_.gemm(task, {column, std::min(task.n, column + width * task.tile_columns),
-                            tiles.count * piece / row_pieces, tiles.count * (piece + 1) / row_pieces});
-        }
+      for (int64_t i = 0; i < pieces; ++i) {
+        int64_t piece = (thread + i) % pieces;
+        f(piece, counters[static_cast<size_t>(piece)].next);
       }
     });
   }

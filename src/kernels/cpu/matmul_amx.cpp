@@ -1,15 +1,21 @@
 // Matrix multiplication with AMX: x is rounded to bf16 and packed to tiles of 16 rows by 32 k, weights are tiles of 16
-// k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features. Two by two tiles of sums use every loaded tile
-// twice; for up to 16 rows one by four read four strips of weights as four streams of memory.
+// k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features.
 //
-// Two by two, for many rows, is bound by the L2 cache, which gives a thread about one tile in the time of one product
-// while the loop needs one of x and one of weights. So weights of one k block and 32 features stay in the L1 cache
-// (32 KiB at k_block 512) while the row tiles of x, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB).
-// Between k blocks the sums of those rows, for up to 512 features, wait in a buffer of the thread. The weights of the
-// next features are prefetched evenly over all of this, so that memory is read at its own pace.
+// Many rows: one by two (or three) tiles of sums, a tile of x and one of weights, so that few tile registers are in
+// use. Loads and products in flight need registers as well, of which a core has few, and fewer still while its other
+// hardware thread works. There this form is up to twice as fast as two by two sums with two tiles of each operand,
+// although it loads three tiles for two products and not four for four; elsewhere it is as fast.
 //
-// One by four keeps its sums in tile registers over a block of k; between blocks they wait in y. The tile registers
-// belong to the thread: each range configures them and gives them back.
+// It is bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache together with the x of one
+// row tile (16 and 8 KiB at 256), while the row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1
+// MiB). Everything is asked for before it is needed: the next x, the weights of the next block of k, and, from memory
+// and evenly over the whole time, the weights of the next features. Between blocks of k the sums wait in a buffer of
+// the thread; to store and load a tile of them costs about as much as one and a half products.
+//
+// Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
+// registers over a block of k; between blocks they wait in y.
+//
+// The tile registers belong to the thread: each range configures them and gives them back.
 // g++ 12 warns falsely about the undefined registers inside its own intrinsics.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -50,27 +56,22 @@ static void configure_tiles() {
   _tile_loadconfig(&config);
 }
 
-// Packed x: the blocks of k follow each other, each with its row tiles of tile_rows (16 or 32, not equalized; the last
-// filled up with zeros), each of these as one or two [kc / 32] runs of 1 KiB tiles.
+// Packed x: the blocks of k follow each other, each with its row tiles of 16 (not equalized; the last filled up with
+// zeros), each of these as a run of [kc / 32] tiles of 1 KiB.
 static char* packed_tile(const MatmulTask& task, int64_t k_begin, int64_t tile) {
-  int64_t padded = (task.rows + task.tile_rows - 1) / task.tile_rows * task.tile_rows;
-  int64_t steps = (block_depth(task, k_begin) + 31) / 32;
-  return static_cast<char*>(task.packed) + k_begin / 32 * (padded / 16) * kTileBytes +
-         tile * (task.tile_rows / 16) * steps * kTileBytes;
+  int64_t tiles = (task.rows + 15) / 16, steps = (block_depth(task, k_begin) + 31) / 32;
+  return static_cast<char*>(task.packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
 }
 
 static void pack_x(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, int64_t tile_end) {
   int64_t kc = block_depth(task, k_begin);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     char* out = packed_tile(task, k_begin, tile);
-    for (int64_t half = 0; half < task.tile_rows / 16; ++half)
-      for (int64_t k = 0; k < kc; k += 32)
-        for (int64_t i = 0; i < 16; ++i, out += 64) {
-          int64_t row = tile * task.tile_rows + half * 16 + i;
-          __m512i values =
-              row < task.rows ? round_to_bf16(task.x + row * task.k + k_begin + k, kc - k) : _mm512_setzero_si512();
-          _mm512_storeu_si512(out, values);
-        }
+    for (int64_t k = 0; k < kc; k += 32)
+      for (int64_t row = tile * 16; row < tile * 16 + 16; ++row, out += 64) {
+        const float* x = task.x + row * task.k + k_begin + k;
+        _mm512_storeu_si512(out, row < task.rows ? round_to_bf16(x, kc - k) : _mm512_setzero_si512());
+      }
   }
 }
 
@@ -132,137 +133,177 @@ static INGOT_INLINE void prefetch_tile(const PairStrip& strip, int64_t step, int
   for (int row = 0; row < 16; ++row) _mm_prefetch(at + row * strip.stride, _MM_HINT_T1);
 }
 
-// The sums of 32 rows by 32 features: four tiles of 16 by 16, one after the other.
-constexpr int64_t kSumFloats = 1024;
+// The sums of a row tile and some strips: one tile after the other.
+constexpr int64_t kTileFloats = 256;
 
-struct PairProduct {
-  const char *x0, *x1;
-  PairStrip w0, w1;
-  int64_t steps;
-  float* sums;
-  bool fresh;         // sums begin at zero
-  const char* ahead;  // weights to be needed soon, and how many cache lines of them to ask for in each step
-  int64_t ahead_lines;
+// Lines of the strips of some features, to be asked for: so many of each strip in every step of a product.
+template <int kStrips>
+struct Wanted {
+  const char* strips[kStrips] = {};
+  int64_t stride = 0, lines = 0;
 };
 
-static void multiply_2x2(const PairProduct& p) {
+template <int kStrips>
+struct PanelProduct {
+  const char *x, *next_x;
+  PairStrip w[kStrips];
+  int64_t steps;
+  float* sums;
+  bool fresh;                  // sums begin at zero
+  Wanted<kStrips> soon, late;  // weights, for the L1 and the L2 cache
+};
+
+template <_mm_hint kHint>
+static INGOT_INLINE void ask_for(const char* at, int64_t stride, int64_t lines) {
+  for (int64_t line = 0; line < lines; ++line) _mm_prefetch(at + line * stride, kHint);
+}
+
+// The number of the strip is that of its tile of sums; tile 4 holds x, tile 5 weights.
+#define INGOT_MULTIPLY_STRIP(strip)                                                                                \
+  if constexpr (strip < kStrips) {                                                                                 \
+    _tile_loadd(5, p.w[strip].tiles + step * p.w[strip].step, p.w[strip].stride);                                  \
+    _tile_dpbf16ps(strip, 4, 5);                                                                                   \
+    ask_for<_MM_HINT_T0>(next_x + strip * kLines * 64, 64, kLines);                                                \
+    ask_for<_MM_HINT_T0>(p.soon.strips[strip] + step * p.soon.lines * p.soon.stride, p.soon.stride, p.soon.lines); \
+    ask_for<_MM_HINT_T1>(p.late.strips[strip] + step * p.late.lines * p.late.stride, p.late.stride, p.late.lines); \
+  }
+
+template <int kStrips>
+static void multiply_panel_tile(const PanelProduct<kStrips>& p) {
+  constexpr int kLines = (16 + kStrips - 1) / kStrips;  // of the next x, behind each product
   if (p.fresh) {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if constexpr (kStrips > 2) _tile_zero(2);
   } else {
     INGOT_MEMORY_BARRIER;
     _tile_loadd(0, p.sums, 64);
-    _tile_loadd(1, p.sums + 256, 64);
-    _tile_loadd(2, p.sums + 512, 64);
-    _tile_loadd(3, p.sums + 768, 64);
+    _tile_loadd(1, p.sums + kTileFloats, 64);
+    if constexpr (kStrips > 2) _tile_loadd(2, p.sums + 2 * kTileFloats, 64);
   }
   INGOT_MEMORY_BARRIER;
-  const char* ahead = p.ahead;
   for (int64_t step = 0; step < p.steps; ++step) {
-    for (int64_t line = 0; line < p.ahead_lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
-    _tile_loadd(6, p.w0.tiles + step * p.w0.step, p.w0.stride);
-    _tile_loadd(4, p.x0 + step * kTileBytes, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, p.w1.tiles + step * p.w1.step, p.w1.stride);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, p.x1 + step * kTileBytes, 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+    const char* next_x = p.next_x + step * kTileBytes;
+    _tile_loadd(4, p.x + step * kTileBytes, 64);
+    INGOT_MULTIPLY_STRIP(0)
+    INGOT_MULTIPLY_STRIP(1)
+    INGOT_MULTIPLY_STRIP(2)
   }
   _tile_stored(0, p.sums, 64);
-  _tile_stored(1, p.sums + 256, 64);
-  _tile_stored(2, p.sums + 512, 64);
-  _tile_stored(3, p.sums + 768, 64);
+  _tile_stored(1, p.sums + kTileFloats, 64);
+  if constexpr (kStrips > 2) _tile_stored(2, p.sums + 2 * kTileFloats, 64);
   INGOT_MEMORY_BARRIER;
 }
 
 // Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
 // the caches: y is larger than they are, and its rows are often so far apart that they evict each other.
-static void put_sums(const MatmulTask& task, const float* sums, int64_t row, int64_t rows, int64_t column,
-                     int64_t columns) {
+static void put_sums(const MatmulTask& task, const float* sums, int64_t row, int64_t column, int64_t columns) {
+  int64_t rows = task.rows - row < 16 ? task.rows - row : 16;
   float* y = task.y + row * task.n + column;
   bool last = !task.bias && !task.residual && task.function == ActivationFunction::kNone;
-  bool stream = last && columns == 32 && task.n % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-  for (int64_t r = 0; r < rows; ++r, y += task.n) {
-    const float* line = sums + r / 16 * 512 + r % 16 * 16;
-    if (stream) {
-      _mm512_stream_ps(y, _mm512_load_ps(line));
-      _mm512_stream_ps(y + 16, _mm512_load_ps(line + 256));
-    } else {
-      for (int64_t c = 0; c < columns; c += 16) store_floats(y + c, _mm512_load_ps(line + c * 16), columns - c);
+  bool stream = last && columns % 16 == 0 && task.n % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+  for (int64_t r = 0; r < rows; ++r, y += task.n, sums += 16)
+    for (int64_t c = 0; c < columns; c += 16) {
+      __m512 value = _mm512_load_ps(sums + c * 16);
+      stream ? _mm512_stream_ps(y + c, value) : store_floats(y + c, value, columns - c);
     }
-  }
   finish(task, row, row + rows, column, column + columns);
 }
 
-// Which lines of the next features' weights each product asks for.
-class Ahead {
+// Where products are made: the features from `column` on, with the weights from `k` on.
+struct Place {
+  int64_t column, k;
+};
+
+// The part of a range whose packed x stays in the L2 cache.
+struct PanelCut {
+  int64_t column_end, tile_begin, tile_end, k_end;
+  Place next;  // where the thread goes on afterwards
+  char* panel;
+};
+
+template <int kStrips>
+class Panels {
  public:
-  // The weights of 32 features from `column` on, for `depth` of k from k_begin, spread over `products` products.
-  Ahead(const MatmulTask& task, int64_t column, int64_t k_begin, int64_t depth, int64_t products) {
-    if (task.panel_columns == 0 || column + 32 > task.n) return;
-    int64_t tiles = (depth + 31) / 32;
-    first_ = packed_strip(task, column, k_begin).tiles;
-    second_ = task.panel_columns == 16 ? packed_strip(task, column + 16, k_begin).tiles : first_ + tiles * kTileBytes;
-    half_ = (products + 1) / 2;
-    bytes_ = (tiles * kTileBytes / half_ + 63) / 64 * 64;
-  }
-  void place(int64_t product, PairProduct& p) const {
-    p.ahead_lines = first_ ? (bytes_ / 64 + p.steps - 1) / p.steps : 0;
-    p.ahead = first_ ? (product < half_ ? first_ + product * bytes_ : second_ + (product - half_) * bytes_) : nullptr;
+  static constexpr int64_t kColumns = kStrips * kStripColumns, kSumFloats = kStrips * kTileFloats;
+
+  // Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
+  static void multiply(const MatmulTask& task, const MatmulRange& range) {
+    constexpr int64_t kTiles = 16, kGroups = 512 / kColumns;
+    alignas(64) char panel[kPanelFloats * sizeof(float)];
+    alignas(64) float sums[kTiles * kGroups * kSumFloats];  // 512 KiB of the thread's stack
+    // Up to 2048 the sums of the 256 rows need 32 KiB at a time, else 512 KiB beside half as much x.
+    int64_t depth = task.k <= 2048 ? task.k : 1024 / task.k_block * task.k_block;
+    if (depth == 0) depth = task.k_block;
+    for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles) {
+      int64_t tile_end = tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end;
+      for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * kColumns) {
+        int64_t end = first + kGroups * kColumns < range.column_end ? first + kGroups * kColumns : range.column_end;
+        for (int64_t k = 0; k < task.k; k += depth) {
+          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel};
+          if (cut.k_end < task.k)
+            cut.next = {first, cut.k_end};
+          else if (end == range.column_end)
+            cut.next.column = tile_end < range.tile_end ? range.column_begin : range.next_column;
+          for (int64_t column = first; column < end; column += kColumns)
+            multiply_features(task, cut, {column, k}, column + kColumns < end ? Place{column + kColumns, k} : cut.next,
+                              depth < task.k ? sums + (column - first) / kColumns * kTiles * kSumFloats : sums);
+        }
+      }
+    }
+    _mm_sfence();
   }
 
  private:
-  const char *first_ = nullptr, *second_ = nullptr;
-  int64_t half_ = 1, bytes_ = 0;
-};
+  // The packed weights of a place, `tiles` deep, spread over `steps` steps. None where there are no features, nor of
+  // row-major weights, which are unpacked when they are needed.
+  static Wanted<kStrips> wanted(const MatmulTask& task, Place place, int64_t tiles, int64_t steps) {
+    if (task.panel_columns == 0 || place.column < 0 || place.column >= task.n) return {};
+    PairStrip strips[kStrips];
+    find_strips(task, place.column, place.k, nullptr, strips);
+    Wanted<kStrips> result{.stride = strips[0].stride, .lines = (tiles * 16 + steps - 1) / steps};
+    for (int i = 0; i < kStrips; ++i) result.strips[i] = strips[i].tiles;
+    return result;
+  }
 
-// 32 features of the range's rows, for the k blocks in [k_begin, k_end). `sums` holds one block of sums per row tile.
-static void multiply_pair_columns(const MatmulTask& task, const MatmulRange& range, int64_t column, int64_t k_begin,
-                                  int64_t k_end, char* panel, float* sums) {
-  int64_t tiles = range.tile_end - range.tile_begin;
-  int64_t blocks = (k_end - k_begin + task.k_block - 1) / task.k_block, product = 0;
-  Ahead ahead(task, column + 32, k_begin, k_end - k_begin, blocks * tiles);
-  for (int64_t k = k_begin; k < k_end; k += task.k_block) {
-    PairStrip strips[2];
-    find_strips(task, column, k, panel, strips);
-    PairProduct p{.w0 = strips[0], .w1 = strips[1], .steps = (block_depth(task, k) + 31) / 32, .fresh = k == 0};
-    for (int64_t i = 0; i < tiles; ++i, ++product) {
-      p.x0 = packed_tile(task, k, range.tile_begin + i);
-      p.x1 = p.x0 + p.steps * kTileBytes;
+  // The features of a place, for all blocks of k of a cut.
+  static void multiply_features(const MatmulTask& task, const PanelCut& cut, Place here, Place next, float* sums) {
+    int64_t depth = cut.k_end - here.k, next_depth = next.k + depth < task.k ? depth : task.k - next.k;
+    Wanted<kStrips> late =
+        wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * (cut.tile_end - cut.tile_begin));
+    for (int64_t k = here.k; k < cut.k_end; k += task.k_block) {
+      Place after = k + task.k_block < cut.k_end ? Place{here.column, k + task.k_block} : next;
+      multiply_panel(task, cut, {here.column, k}, after, late, sums);
+    }
+  }
+
+  // One block of k for all row tiles of a cut; `late` moves on. After the last block of k, y is written one row tile
+  // behind the products: what has just been stored from a tile register can only be loaded a while later.
+  static void multiply_panel(const MatmulTask& task, const PanelCut& cut, Place here, Place next, Wanted<kStrips>& late,
+                             float* sums) {
+    constexpr int64_t kStepsAhead = 4;
+    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k);
+    int64_t columns = cut.column_end - here.column < kColumns ? cut.column_end - here.column : kColumns;
+    bool last = here.k + depth == task.k;
+    PanelProduct<kStrips> p{.steps = (depth + 31) / 32, .fresh = here.k == 0};
+    find_strips(task, here.column, here.k, cut.panel, p.w);
+    for (int64_t i = 0; i < tiles; ++i) {
+      p.x = packed_tile(task, here.k, cut.tile_begin + i);
+      p.next_x = p.x + kStepsAhead * kTileBytes;
       p.sums = sums + i * kSumFloats;
-      ahead.place(product, p);
-      multiply_2x2(p);
+      p.late = late;
+      if (i + 1 == tiles) {
+        p.next_x = packed_tile(task, next.k, cut.tile_begin);
+        p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
+      }
+      multiply_panel_tile(p);
+      for (const char*& strip : late.strips) strip += p.steps * late.lines * late.stride;
+      int64_t row = (cut.tile_begin + i) * 16;
+      if (last && i > 0) put_sums(task, p.sums - kSumFloats, row - 16, here.column, columns);
+      if (last && i + 1 == tiles) put_sums(task, p.sums, row, here.column, columns);
     }
   }
-  if (k_end < task.k) return;
-  int64_t columns = range.column_end - column < 32 ? range.column_end - column : 32;
-  for (int64_t i = 0; i < tiles; ++i) {
-    int64_t row = (range.tile_begin + i) * 32, rows = task.rows - row < 32 ? task.rows - row : 32;
-    put_sums(task, sums + i * kSumFloats, row, rows, column, columns);
-  }
-}
-
-// Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
-static void multiply_pairs(const MatmulTask& task, const MatmulRange& range) {
-  constexpr int64_t kTiles = 8, kDepth = 2048, kColumns = 512;
-  alignas(64) char panel[kPanelFloats * sizeof(float)];
-  alignas(64) float sums[kTiles * (kColumns / 32) * kSumFloats];  // 512 KiB of the thread's stack
-  int64_t depth = kDepth / task.k_block * task.k_block;
-  if (depth == 0) depth = task.k_block;
-  for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles)
-    for (int64_t first = range.column_begin; first < range.column_end; first += kColumns) {
-      MatmulRange cut{first, first + kColumns < range.column_end ? first + kColumns : range.column_end, tile,
-                      tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end};
-      for (int64_t k = 0; k < task.k; k += depth)
-        for (int64_t column = cut.column_begin; column < cut.column_end; column += 32)
-          multiply_pair_columns(task, cut, column, k, k + depth < task.k ? k + depth : task.k, panel,
-                                sums + (column - first) / 32 * kTiles * kSumFloats);
-    }
-  _mm_sfence();
-}
+};
 
 static void multiply_1x4(const TileProduct& p) {
   SumTile s0(p.y, p.y_stride, p.rows, p.columns), s1(p.y + 16, p.y_stride, p.rows, p.columns - 16);
@@ -279,10 +320,10 @@ static void multiply_1x4(const TileProduct& p) {
     _tile_loadd(4, p.x + step * kTileBytes, 64);
     _tile_loadd(5, w0.tiles + step * w0.step, w0.stride);
     _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, w1.tiles + step * w1.step, w1.stride);
-    _tile_dpbf16ps(1, 4, 6);
-    _tile_loadd(7, w2.tiles + step * w2.step, w2.stride);
-    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, w1.tiles + step * w1.step, w1.stride);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_loadd(5, w2.tiles + step * w2.step, w2.stride);
+    _tile_dpbf16ps(2, 4, 5);
     _tile_loadd(5, w3.tiles + step * w3.step, w3.stride);
     _tile_dpbf16ps(3, 4, 5);
   }
@@ -317,12 +358,17 @@ static void multiply_quads(const MatmulTask& task, const MatmulRange& range) {
 
 static void gemm(const MatmulTask& task, const MatmulRange& range) {
   configure_tiles();
-  task.tile_columns == 32 ? multiply_pairs(task, range) : multiply_quads(task, range);
+  if (task.tile_columns == 32)
+    Panels<2>::multiply(task, range);
+  else if (task.tile_columns == 48)
+    Panels<3>::multiply(task, range);
+  else
+    multiply_quads(task, range);
   _tile_release();
 }
 
 static bool accepts_tile(int64_t rows, int64_t columns) {
-  return (rows == 32 && columns == 32) || (rows == 16 && columns == 64);
+  return rows == 16 && (columns == 32 || columns == 48 || columns == 64);
 }
 
 }  // namespace

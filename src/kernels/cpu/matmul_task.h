@@ -45,6 +45,7 @@ struct RowTiles {
 struct MatmulRange {
   int64_t column_begin, column_end;  // output features
   int64_t tile_begin, tile_end;      // row tiles
+  int64_t next_column = -1;          // where the thread will probably go on in the same rows; -1: unknown
 };
 
 struct MatmulCode {

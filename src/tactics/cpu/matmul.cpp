@@ -40,7 +40,7 @@ bool rounds_x(const SourceTraits& traits) { return traits.offers[0].form == Matm
 // Mirrors what the kernels accept.
 bool fits(const Offer& offer, std::string_view layout) {
   if (offer.form == MatmulForm::kStream) return true;
-  if (layout == "panel_32") return offer.columns % 32 == 0;
+  if (layout == "panel_32") return offer.form == MatmulForm::kPairs || offer.columns % 32 == 0;
   return offer.form == MatmulForm::kGemm || !layout.empty() || offer.k_block * offer.columns <= kMatmulUnpackedPairs;
 }
 
@@ -152,9 +152,10 @@ constexpr Offer kAvx512Bf16Offers[] = {
 constexpr SourceTraits kAvx512Bf16 = {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, true, kAvx512Bf16Offers};
 
 constexpr Offer kAmxOffers[] = {
-    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},      {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
-    {kPairs, 32, 32, 1024, 2048, 1, kAny, 17, kAny}, {kPairs, 32, 32, 512, 2048, 32, kAny, 0, 0},
-    {kPairs, 32, 32, 2048, 2048, 17, kAny, 0, 0},
+    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},
+    {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
+    {kPairs, 16, 32, 256, 0, 1, kAny, 17, kAny},
+    {kPairs, 16, 48, 256, 0, 17, kAny, 0, 0},
 };
 constexpr SourceTraits kAmx = {"cpu.matmul_amx", CpuLevel::kAmx, true, kAmxOffers};
 
