@@ -100,7 +100,7 @@ void transpose_values(const AttentionRows& rows, const AttentionKeys& keys) {
   }
 }
 
-// One operand pair of a product: A is [32 or more][depth], B pairs [depth / 2][lanes] with a second part.
+// One operand pair of a product: A is [16 or more][depth], B pairs [depth / 2][lanes] with a second part.
 struct TileOperands {
   const uint16_t* a;
   int64_t a_stride;
@@ -108,22 +108,20 @@ struct TileOperands {
   int64_t b_second, depth;
 };
 
-// Adds 32 rows of A times 32 lanes (16 if not kBoth) of B to the tiles 0 to 3.
+// Adds 16 rows of A times 32 lanes (16 if not kBoth) of B to the tiles 0 and 1. Few tile registers are in use, so that
+// more are left for the loads and products in flight: a core has few, and shares them between its hardware threads.
 template <bool kBoth>
 HWY_INLINE void multiply_tiles(const AttentionRows& rows, const TileOperands& x) {
   const int64_t a_bytes = x.a_stride * 2, b_bytes = rows.lanes * 4;
   for (int64_t i = 0; i < x.depth; i += 32) {
-    _tile_loadd(4, x.a + i, a_bytes);
-    _tile_loadd(5, x.a + 16 * x.a_stride + i, a_bytes);
+    _tile_loadd(2, x.a + i, a_bytes);
     for (int64_t part = 0; part <= x.b_second; part += x.b_second) {
       const uint32_t* b = x.b + part + i / 2 * rows.lanes;
-      _tile_loadd(6, b, b_bytes);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 5, 6);
+      _tile_loadd(3, b, b_bytes);
+      _tile_dpbf16ps(0, 2, 3);
       if constexpr (kBoth) {
-        _tile_loadd(7, b + 16, b_bytes);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(3, b + 16, b_bytes);
+        _tile_dpbf16ps(1, 2, 3);
       }
     }
   }
@@ -133,21 +131,15 @@ template <bool kBoth>
 HWY_INLINE void store_tiles(const AttentionRows& rows, float* target) {
   const int64_t bytes = rows.lanes * 4;
   _tile_stored(0, target, bytes);
-  _tile_stored(1, target + 16 * rows.lanes, bytes);
-  if constexpr (kBoth) {
-    _tile_stored(2, target + 16, bytes);
-    _tile_stored(3, target + 16 * rows.lanes + 16, bytes);
-  }
+  if constexpr (kBoth) _tile_stored(1, target + 16, bytes);
 }
 
 template <bool kBoth>
 void tile_scores(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
   const auto* q = reinterpret_cast<const uint32_t*>(rows.q) + lane;
-  for (int64_t key = 0; key < keys.count; key += 32) {
+  for (int64_t key = 0; key < keys.count; key += 16) {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
     multiply_tiles<kBoth>(
         rows, {keys.k_bf16 + key * rows.k_stride, rows.k_stride, q, second_part(rows, rows.k_stride), rows.k_stride});
     store_tiles<kBoth>(rows, rows.scores + key * rows.lanes + lane);
@@ -157,14 +149,10 @@ void tile_scores(const AttentionRows& rows, int64_t lane, const AttentionKeys& k
 template <bool kBoth>
 void tile_values(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
   const int64_t bytes = rows.lanes * 4;
-  for (int64_t column = 0; column < rows.v_stride; column += 32) {
+  for (int64_t column = 0; column < rows.v_stride; column += 16) {
     float* result = rows.result + column * rows.lanes + lane;
     _tile_loadd(0, result, bytes);
-    _tile_loadd(1, result + 16 * rows.lanes, bytes);
-    if constexpr (kBoth) {
-      _tile_loadd(2, result + 16, bytes);
-      _tile_loadd(3, result + 16 * rows.lanes + 16, bytes);
-    }
+    if constexpr (kBoth) _tile_loadd(1, result + 16, bytes);
     multiply_tiles<kBoth>(rows, {rows.values_bf16 + column * kKeyBlock, kKeyBlock, rows.weights + lane,
                                  second_part(rows, kKeyBlock), round_up(keys.count, 32)});
     store_tiles<kBoth>(rows, result);
