@@ -138,7 +138,8 @@ class MatmulKernel final : public Kernel {
   Pieces cut(const MatmulTask& task, int threads) const {
     int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
-    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && task.tile_columns < 64;
+    bool blocked =
+        tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && (task.tile_columns < 64 || task.rows > 16);
     int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
     int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
     int64_t width = std::clamp<int64_t>(panels * rows / wanted, 1, widest);

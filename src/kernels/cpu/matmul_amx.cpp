@@ -12,6 +12,9 @@
 // and evenly over the whole time, the weights of the next features. Between blocks of k the sums wait in a buffer of
 // the thread; to store and load a tile of them costs about as much as one and a half products.
 //
+// A core does not multiply while it waits for the last products of a block, to store their sums. So there is a form in
+// which row tiles take turns with two sets of one by two sums: one set is stored and loaded while the other is in use.
+//
 // Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
 // registers over a block of k; between blocks they wait in y.
 //
@@ -158,41 +161,108 @@ static INGOT_INLINE void ask_for(const char* at, int64_t stride, int64_t lines) 
   for (int64_t line = 0; line < lines; ++line) _mm_prefetch(at + line * stride, kHint);
 }
 
-// The number of the strip is that of its tile of sums; tile 4 holds x, tile 5 weights.
-#define INGOT_MULTIPLY_STRIP(strip)                                                                                \
-  if constexpr (strip < kStrips) {                                                                                 \
+// Tile 4 holds x, tile 5 weights.
+#define INGOT_MULTIPLY_STRIP(sum, strip)                                                                           \
+  {                                                                                                                \
     _tile_loadd(5, p.w[strip].tiles + step * p.w[strip].step, p.w[strip].stride);                                  \
-    _tile_dpbf16ps(strip, 4, 5);                                                                                   \
+    _tile_dpbf16ps(sum, 4, 5);                                                                                     \
     ask_for<_MM_HINT_T0>(next_x + strip * kLines * 64, 64, kLines);                                                \
     ask_for<_MM_HINT_T0>(p.soon.strips[strip] + step * p.soon.lines * p.soon.stride, p.soon.stride, p.soon.lines); \
     ask_for<_MM_HINT_T1>(p.late.strips[strip] + step * p.late.lines * p.late.stride, p.late.stride, p.late.lines); \
   }
 
-template <int kStrips>
-static void multiply_panel_tile(const PanelProduct<kStrips>& p) {
+// The sums are in the tiles from 0 on, those of the second set, two strips, in tiles 2 and 3.
+template <int kSet, int kStrips>
+static INGOT_INLINE void multiply_steps(const PanelProduct<kStrips>& p, int64_t begin, int64_t end) {
   constexpr int kLines = (16 + kStrips - 1) / kStrips;  // of the next x, behind each product
-  if (p.fresh) {
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (kStrips > 2) _tile_zero(2);
-  } else {
-    INGOT_MEMORY_BARRIER;
-    _tile_loadd(0, p.sums, 64);
-    _tile_loadd(1, p.sums + kTileFloats, 64);
-    if constexpr (kStrips > 2) _tile_loadd(2, p.sums + 2 * kTileFloats, 64);
-  }
-  INGOT_MEMORY_BARRIER;
-  for (int64_t step = 0; step < p.steps; ++step) {
+  for (int64_t step = begin; step < end; ++step) {
     const char* next_x = p.next_x + step * kTileBytes;
     _tile_loadd(4, p.x + step * kTileBytes, 64);
-    INGOT_MULTIPLY_STRIP(0)
-    INGOT_MULTIPLY_STRIP(1)
-    INGOT_MULTIPLY_STRIP(2)
+    if constexpr (kSet == 0) {
+      INGOT_MULTIPLY_STRIP(0, 0)
+      INGOT_MULTIPLY_STRIP(1, 1)
+      if constexpr (kStrips > 2) INGOT_MULTIPLY_STRIP(2, 2)
+    } else {
+      INGOT_MULTIPLY_STRIP(2, 0)
+      INGOT_MULTIPLY_STRIP(3, 1)
+    }
   }
-  _tile_stored(0, p.sums, 64);
-  _tile_stored(1, p.sums + kTileFloats, 64);
-  if constexpr (kStrips > 2) _tile_stored(2, p.sums + 2 * kTileFloats, 64);
+}
+
+#define INGOT_FETCH_SUMS(first, second)          \
+  if (fresh) {                                   \
+    _tile_zero(first);                           \
+    _tile_zero(second);                          \
+  } else {                                       \
+    INGOT_MEMORY_BARRIER;                        \
+    _tile_loadd(first, sums, 64);                \
+    _tile_loadd(second, sums + kTileFloats, 64); \
+  }                                              \
   INGOT_MEMORY_BARRIER;
+
+template <int kSet>
+static INGOT_INLINE void fetch_sums(const float* sums, bool fresh) {
+  if constexpr (kSet == 0) {
+    INGOT_FETCH_SUMS(0, 1)
+  } else {
+    INGOT_FETCH_SUMS(2, 3)
+  }
+}
+
+template <int kSet>
+static INGOT_INLINE void store_sums(float* sums) {
+  if constexpr (kSet == 0) {
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + kTileFloats, 64);
+  } else {
+    _tile_stored(2, sums, 64);
+    _tile_stored(3, sums + kTileFloats, 64);
+  }
+  INGOT_MEMORY_BARRIER;
+}
+
+template <int kStrips>
+static void multiply_panel_tile(const PanelProduct<kStrips>& p) {
+  fetch_sums<0>(p.sums, p.fresh);
+  if constexpr (kStrips > 2) {
+    if (p.fresh)
+      _tile_zero(2);
+    else
+      _tile_loadd(2, p.sums + 2 * kTileFloats, 64);
+  }
+  multiply_steps<0>(p, 0, p.steps);
+  store_sums<0>(p.sums);
+  if constexpr (kStrips > 2) {
+    _tile_stored(2, p.sums + 2 * kTileFloats, 64);
+    INGOT_MEMORY_BARRIER;
+  }
+}
+
+// The sums of p are in set kSet. Meanwhile the other set is stored to `before` and loaded from `after`, if there are
+// such: a core waits for neither while it multiplies.
+template <int kSet>
+static void multiply_in_turn(const PanelProduct<2>& p, float* before, const float* after) {
+  constexpr int64_t kStoreAt = 2, kFetchAt = 4;
+  int64_t store_at = p.steps < kStoreAt ? p.steps : kStoreAt, fetch_at = p.steps < kFetchAt ? p.steps : kFetchAt;
+  multiply_steps<kSet>(p, 0, store_at);
+  if (before) store_sums<1 - kSet>(before);
+  multiply_steps<kSet>(p, store_at, fetch_at);
+  if (after) fetch_sums<1 - kSet>(after, p.fresh);
+  multiply_steps<kSet>(p, fetch_at, p.steps);
+}
+
+// Row tile `i` of `tiles`, whose sums follow each other.
+static void multiply_tile_in_turn(const PanelProduct<2>& p, int64_t i, int64_t tiles) {
+  float* before = i > 0 ? p.sums - 2 * kTileFloats : nullptr;
+  float* after = i + 1 < tiles ? p.sums + 2 * kTileFloats : nullptr;
+  if (i == 0) fetch_sums<0>(p.sums, p.fresh);
+  if (i % 2 == 0) {
+    multiply_in_turn<0>(p, before, after);
+    if (!after) store_sums<0>(p.sums);
+  } else {
+    multiply_in_turn<1>(p, before, after);
+    if (!after) store_sums<1>(p.sums);
+  }
 }
 
 // Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
@@ -222,7 +292,8 @@ struct PanelCut {
   char* panel;
 };
 
-template <int kStrips>
+// kTurns: row tiles take turns with two sets of sums.
+template <int kStrips, bool kTurns = false>
 class Panels {
  public:
   static constexpr int64_t kColumns = kStrips * kStripColumns, kSumFloats = kStrips * kTileFloats;
@@ -296,7 +367,10 @@ class Panels {
         p.next_x = packed_tile(task, next.k, cut.tile_begin);
         p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
       }
-      multiply_panel_tile(p);
+      if constexpr (kTurns)
+        multiply_tile_in_turn(p, i, tiles);
+      else
+        multiply_panel_tile(p);
       for (const char*& strip : late.strips) strip += p.steps * late.lines * late.stride;
       int64_t row = (cut.tile_begin + i) * 16;
       if (last && i > 0) put_sums(task, p.sums - kSumFloats, row - 16, here.column, columns);
@@ -362,6 +436,8 @@ static void gemm(const MatmulTask& task, const MatmulRange& range) {
     Panels<2>::multiply(task, range);
   else if (task.tile_columns == 48)
     Panels<3>::multiply(task, range);
+  else if (task.rows > 16)
+    Panels<2, true>::multiply(task, range);
   else
     multiply_quads(task, range);
   _tile_release();

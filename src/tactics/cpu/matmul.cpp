@@ -152,10 +152,9 @@ constexpr Offer kAvx512Bf16Offers[] = {
 constexpr SourceTraits kAvx512Bf16 = {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, true, kAvx512Bf16Offers};
 
 constexpr Offer kAmxOffers[] = {
-    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},
-    {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
-    {kPairs, 16, 32, 256, 0, 1, kAny, 17, kAny},
-    {kPairs, 16, 48, 256, 0, 17, kAny, 0, 0},
+    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},  {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
+    {kPairs, 16, 32, 256, 0, 1, kAny, 17, kAny}, {kPairs, 16, 48, 256, 0, 17, kAny, 0, 0},
+    {kPairs, 16, 64, 256, 0, 17, kAny, 0, 0},
 };
 constexpr SourceTraits kAmx = {"cpu.matmul_amx", CpuLevel::kAmx, true, kAmxOffers};
 
