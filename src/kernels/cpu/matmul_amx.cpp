@@ -1,19 +1,17 @@
 // Matrix multiplication with AMX: x is rounded to bf16 and packed to tiles of 16 rows by 32 k, weights are tiles of 16
 // k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features.
 //
-// Many rows: one by two (or three) tiles of sums, a tile of x and one of weights, so that few tile registers are in
-// use. Loads and products in flight need registers as well, of which a core has few, and fewer still while its other
-// hardware thread works. There this form is up to twice as fast as two by two sums with two tiles of each operand,
-// although it loads three tiles for two products and not four for four; elsewhere it is as fast.
+// Many rows: one or two by two tiles of sums, a tile of x and one of weights, so that few tile registers are in use.
+// Loads and products in flight need registers as well, of which a core has few, and fewer still while its other
+// hardware thread works. There these forms are up to twice as fast as two by two sums with two tiles of each operand.
 //
-// It is bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache together with the x of one
-// row tile (16 and 8 KiB at 256), while the row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1
-// MiB). Everything is asked for before it is needed: the next x, the weights of the next block of k, and, from memory
-// and evenly over the whole time, the weights of the next features. Between blocks of k the sums wait in a buffer of
+// They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
+// row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
+// keeping, so that the weights stay. The weights of the next block of k are asked for before they are needed, and, from
+// memory and evenly over the whole time, those of the next features. Between blocks of k the sums wait in a buffer of
 // the thread; to store and load a tile of them costs about as much as one and a half products.
 //
-// A core does not multiply while it waits for the last products of a block, to store their sums. So there is a form in
-// which row tiles take turns with two sets of one by two sums: one set is stored and loaded while the other is in use.
+// A gated product takes a strip of the gate and one of up side by side and writes half as much.
 //
 // Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
 // registers over a block of k; between blocks they wait in y.
@@ -136,151 +134,94 @@ static INGOT_INLINE void prefetch_tile(const PairStrip& strip, int64_t step, int
   for (int row = 0; row < 16; ++row) _mm_prefetch(at + row * strip.stride, _MM_HINT_T1);
 }
 
-// The sums of a row tile and some strips: one tile after the other.
-constexpr int64_t kTileFloats = 256;
+// The sums of a row tile and two strips: one tile after the other.
+constexpr int64_t kTileFloats = 256, kSumFloats = 2 * kTileFloats;
 
-// Lines of the strips of some features, to be asked for: so many of each strip in every step of a product.
-template <int kStrips>
+// Lines of two strips, to be asked for: so many of each in every step of a product.
 struct Wanted {
-  const char* strips[kStrips] = {};
+  const char* strips[2] = {};
   int64_t stride = 0, lines = 0;
+
+  template <_mm_hint kHint>
+  INGOT_INLINE void ask(int strip) {
+    for (int64_t line = 0; line < lines; ++line, strips[strip] += stride) _mm_prefetch(strips[strip], kHint);
+  }
 };
 
-template <int kStrips>
 struct PanelProduct {
-  const char *x, *next_x;
-  PairStrip w[kStrips];
+  const char* x;  // the row tiles follow each other
+  PairStrip w[2];
   int64_t steps;
   float* sums;
-  bool fresh;                  // sums begin at zero
-  Wanted<kStrips> soon, late;  // weights, for the L1 and the L2 cache
+  bool fresh;         // sums begin at zero
+  Wanted soon, late;  // weights, for the L1 and the L2 cache
 };
 
-template <_mm_hint kHint>
-static INGOT_INLINE void ask_for(const char* at, int64_t stride, int64_t lines) {
-  for (int64_t line = 0; line < lines; ++line) _mm_prefetch(at + line * stride, kHint);
-}
+#define INGOT_FETCH_SUMS(first, second, sums)      \
+  if (p.fresh) {                                   \
+    _tile_zero(first);                             \
+    _tile_zero(second);                            \
+  } else {                                         \
+    INGOT_MEMORY_BARRIER;                          \
+    _tile_loadd(first, sums, 64);                  \
+    _tile_loadd(second, (sums) + kTileFloats, 64); \
+  }                                                \
+  INGOT_MEMORY_BARRIER;
 
-// Tile 4 holds x, tile 5 weights.
-#define INGOT_MULTIPLY_STRIP(sum, strip)                                                                           \
-  {                                                                                                                \
-    _tile_loadd(5, p.w[strip].tiles + step * p.w[strip].step, p.w[strip].stride);                                  \
-    _tile_dpbf16ps(sum, 4, 5);                                                                                     \
-    ask_for<_MM_HINT_T0>(next_x + strip * kLines * 64, 64, kLines);                                                \
-    ask_for<_MM_HINT_T0>(p.soon.strips[strip] + step * p.soon.lines * p.soon.stride, p.soon.stride, p.soon.lines); \
-    ask_for<_MM_HINT_T1>(p.late.strips[strip] + step * p.late.lines * p.late.stride, p.late.stride, p.late.lines); \
+// kRows row tiles by two strips; kSoon: there are weights to be asked for soon. Tile 4 holds x, tile 5 weights.
+template <int kRows, bool kSoon>
+static void multiply_tiles(PanelProduct& p) {
+  INGOT_FETCH_SUMS(0, 1, p.sums)
+  if constexpr (kRows == 2) {
+    INGOT_FETCH_SUMS(2, 3, p.sums + kSumFloats)
   }
-
-// The sums are in the tiles from 0 on, those of the second set, two strips, in tiles 2 and 3.
-template <int kSet, int kStrips>
-static INGOT_INLINE void multiply_steps(const PanelProduct<kStrips>& p, int64_t begin, int64_t end) {
-  constexpr int kLines = (16 + kStrips - 1) / kStrips;  // of the next x, behind each product
-  for (int64_t step = begin; step < end; ++step) {
-    const char* next_x = p.next_x + step * kTileBytes;
-    _tile_loadd(4, p.x + step * kTileBytes, 64);
-    if constexpr (kSet == 0) {
-      INGOT_MULTIPLY_STRIP(0, 0)
-      INGOT_MULTIPLY_STRIP(1, 1)
-      if constexpr (kStrips > 2) INGOT_MULTIPLY_STRIP(2, 2)
-    } else {
-      INGOT_MULTIPLY_STRIP(2, 0)
-      INGOT_MULTIPLY_STRIP(3, 1)
+  const char *x = p.x, *w0 = p.w[0].tiles, *w1 = p.w[1].tiles;
+  const int64_t steps = p.steps, step = p.w[0].step, stride = p.w[0].stride;
+  Wanted soon = p.soon, late = p.late;
+  for (int64_t i = 0; i < steps; ++i, x += kTileBytes, w0 += step, w1 += step) {
+    _tile_stream_loadd(4, x, 64);
+    _tile_loadd(5, w0, stride);
+    _tile_dpbf16ps(0, 4, 5);
+    if constexpr (kSoon) soon.ask<_MM_HINT_T0>(0);
+    late.ask<_MM_HINT_T1>(0);
+    _tile_loadd(5, w1, stride);
+    _tile_dpbf16ps(1, 4, 5);
+    if constexpr (kSoon) soon.ask<_MM_HINT_T0>(1);
+    late.ask<_MM_HINT_T1>(1);
+    if constexpr (kRows == 2) {
+      _tile_stream_loadd(4, x + steps * kTileBytes, 64);
+      _tile_dpbf16ps(3, 4, 5);
+      _tile_loadd(5, w0, stride);
+      _tile_dpbf16ps(2, 4, 5);
     }
   }
-}
-
-#define INGOT_FETCH_SUMS(first, second)          \
-  if (fresh) {                                   \
-    _tile_zero(first);                           \
-    _tile_zero(second);                          \
-  } else {                                       \
-    INGOT_MEMORY_BARRIER;                        \
-    _tile_loadd(first, sums, 64);                \
-    _tile_loadd(second, sums + kTileFloats, 64); \
-  }                                              \
-  INGOT_MEMORY_BARRIER;
-
-template <int kSet>
-static INGOT_INLINE void fetch_sums(const float* sums, bool fresh) {
-  if constexpr (kSet == 0) {
-    INGOT_FETCH_SUMS(0, 1)
-  } else {
-    INGOT_FETCH_SUMS(2, 3)
-  }
-}
-
-template <int kSet>
-static INGOT_INLINE void store_sums(float* sums) {
-  if constexpr (kSet == 0) {
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + kTileFloats, 64);
-  } else {
-    _tile_stored(2, sums, 64);
-    _tile_stored(3, sums + kTileFloats, 64);
+  p.late = late;
+  _tile_stored(0, p.sums, 64);
+  _tile_stored(1, p.sums + kTileFloats, 64);
+  if constexpr (kRows == 2) {
+    _tile_stored(2, p.sums + kSumFloats, 64);
+    _tile_stored(3, p.sums + kSumFloats + kTileFloats, 64);
   }
   INGOT_MEMORY_BARRIER;
-}
-
-template <int kStrips>
-static void multiply_panel_tile(const PanelProduct<kStrips>& p) {
-  fetch_sums<0>(p.sums, p.fresh);
-  if constexpr (kStrips > 2) {
-    if (p.fresh)
-      _tile_zero(2);
-    else
-      _tile_loadd(2, p.sums + 2 * kTileFloats, 64);
-  }
-  multiply_steps<0>(p, 0, p.steps);
-  store_sums<0>(p.sums);
-  if constexpr (kStrips > 2) {
-    _tile_stored(2, p.sums + 2 * kTileFloats, 64);
-    INGOT_MEMORY_BARRIER;
-  }
-}
-
-// The sums of p are in set kSet. Meanwhile the other set is stored to `before` and loaded from `after`, if there are
-// such: a core waits for neither while it multiplies.
-template <int kSet>
-static void multiply_in_turn(const PanelProduct<2>& p, float* before, const float* after) {
-  constexpr int64_t kStoreAt = 2, kFetchAt = 4;
-  int64_t store_at = p.steps < kStoreAt ? p.steps : kStoreAt, fetch_at = p.steps < kFetchAt ? p.steps : kFetchAt;
-  multiply_steps<kSet>(p, 0, store_at);
-  if (before) store_sums<1 - kSet>(before);
-  multiply_steps<kSet>(p, store_at, fetch_at);
-  if (after) fetch_sums<1 - kSet>(after, p.fresh);
-  multiply_steps<kSet>(p, fetch_at, p.steps);
-}
-
-// Row tile `i` of `tiles`, whose sums follow each other.
-static void multiply_tile_in_turn(const PanelProduct<2>& p, int64_t i, int64_t tiles) {
-  float* before = i > 0 ? p.sums - 2 * kTileFloats : nullptr;
-  float* after = i + 1 < tiles ? p.sums + 2 * kTileFloats : nullptr;
-  if (i == 0) fetch_sums<0>(p.sums, p.fresh);
-  if (i % 2 == 0) {
-    multiply_in_turn<0>(p, before, after);
-    if (!after) store_sums<0>(p.sums);
-  } else {
-    multiply_in_turn<1>(p, before, after);
-    if (!after) store_sums<1>(p.sums);
-  }
 }
 
 // Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
 // the caches: y is larger than they are, and its rows are often so far apart that they evict each other.
-static void put_sums(const MatmulTask& task, const float* sums, int64_t row, int64_t column, int64_t columns) {
-  int64_t rows = task.rows - row < 16 ? task.rows - row : 16;
-  float* y = task.y + row * task.n + column;
-  bool last = !task.bias && !task.residual && task.function == ActivationFunction::kNone;
-  bool stream = last && columns % 16 == 0 && task.n % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-  for (int64_t r = 0; r < rows; ++r, y += task.n, sums += 16)
+static void put_sums(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns) {
+  int64_t rows = task.rows - row < 16 ? task.rows - row : 16, stride = task.columns();
+  float* y = task.y + row * stride + column;
+  if (task.gated) task.gate(task.function, sums, sums + kTileFloats, sums, kTileFloats);
+  bool last = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
+  bool stream = last && columns % 16 == 0 && stride % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+  for (int64_t r = 0; r < rows; ++r, y += stride, sums += 16)
     for (int64_t c = 0; c < columns; c += 16) {
       __m512 value = _mm512_load_ps(sums + c * 16);
       stream ? _mm512_stream_ps(y + c, value) : store_floats(y + c, value, columns - c);
     }
-  finish(task, row, row + rows, column, column + columns);
+  if (!last) finish(task, row, row + rows, column, column + columns);
 }
 
-// Where products are made: the features from `column` on, with the weights from `k` on.
+// Where products are made: the columns of y from `column` on, with the weights from `k` on.
 struct Place {
   int64_t column, k;
 };
@@ -292,33 +233,31 @@ struct PanelCut {
   char* panel;
 };
 
-// kTurns: row tiles take turns with two sets of sums.
-template <int kStrips, bool kTurns = false>
+// kRows: row tiles in registers.
+template <int kRows>
 class Panels {
  public:
-  static constexpr int64_t kColumns = kStrips * kStripColumns, kSumFloats = kStrips * kTileFloats;
-
   // Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
   static void multiply(const MatmulTask& task, const MatmulRange& range) {
-    constexpr int64_t kTiles = 16, kGroups = 512 / kColumns;
+    constexpr int64_t kTiles = 16, kGroups = 16;
     alignas(64) char panel[kPanelFloats * sizeof(float)];
     alignas(64) float sums[kTiles * kGroups * kSumFloats];  // 512 KiB of the thread's stack
     // Up to 2048 the sums of the 256 rows need 32 KiB at a time, else 512 KiB beside half as much x.
-    int64_t depth = task.k <= 2048 ? task.k : 1024 / task.k_block * task.k_block;
+    int64_t depth = task.k <= 2048 ? task.k : 1024 / task.k_block * task.k_block, width = columns_of(task);
     if (depth == 0) depth = task.k_block;
     for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles) {
       int64_t tile_end = tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end;
-      for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * kColumns) {
-        int64_t end = first + kGroups * kColumns < range.column_end ? first + kGroups * kColumns : range.column_end;
+      for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * width) {
+        int64_t end = first + kGroups * width < range.column_end ? first + kGroups * width : range.column_end;
         for (int64_t k = 0; k < task.k; k += depth) {
           PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel};
           if (cut.k_end < task.k)
             cut.next = {first, cut.k_end};
           else if (end == range.column_end)
             cut.next.column = tile_end < range.tile_end ? range.column_begin : range.next_column;
-          for (int64_t column = first; column < end; column += kColumns)
-            multiply_features(task, cut, {column, k}, column + kColumns < end ? Place{column + kColumns, k} : cut.next,
-                              depth < task.k ? sums + (column - first) / kColumns * kTiles * kSumFloats : sums);
+          for (int64_t column = first; column < end; column += width)
+            multiply_features(task, cut, {column, k}, column + width < end ? Place{column + width, k} : cut.next,
+                              depth < task.k ? sums + (column - first) / width * kTiles * kSumFloats : sums);
         }
       }
     }
@@ -326,56 +265,65 @@ class Panels {
   }
 
  private:
+  // Columns of y behind two strips.
+  static int64_t columns_of(const MatmulTask& task) { return task.gated ? kStripColumns : 2 * kStripColumns; }
+
+  static void find_pair(const MatmulTask& task, Place place, char* panel, PairStrip (&strips)[2]) {
+    if (!task.gated) return find_strips(task, place.column, place.k, panel, strips);
+    PairStrip gate[1], up[1];
+    find_strips(task, place.column, place.k, panel, gate);
+    find_strips(task, task.n / 2 + place.column, place.k, panel + kPanelFloats * sizeof(float) / 2, up);
+    strips[0] = gate[0];
+    strips[1] = up[0];
+  }
+
   // The packed weights of a place, `tiles` deep, spread over `steps` steps. None where there are no features, nor of
   // row-major weights, which are unpacked when they are needed.
-  static Wanted<kStrips> wanted(const MatmulTask& task, Place place, int64_t tiles, int64_t steps) {
-    if (task.panel_columns == 0 || place.column < 0 || place.column >= task.n) return {};
-    PairStrip strips[kStrips];
-    find_strips(task, place.column, place.k, nullptr, strips);
-    Wanted<kStrips> result{.stride = strips[0].stride, .lines = (tiles * 16 + steps - 1) / steps};
-    for (int i = 0; i < kStrips; ++i) result.strips[i] = strips[i].tiles;
-    return result;
+  static Wanted wanted(const MatmulTask& task, Place place, int64_t tiles, int64_t steps) {
+    if (task.panel_columns == 0 || place.column < 0 || place.column >= task.columns()) return {};
+    PairStrip strips[2];
+    find_pair(task, place, nullptr, strips);
+    return {{strips[0].tiles, strips[1].tiles}, strips[0].stride, (tiles * 16 + steps - 1) / steps};
   }
 
   // The features of a place, for all blocks of k of a cut.
   static void multiply_features(const MatmulTask& task, const PanelCut& cut, Place here, Place next, float* sums) {
     int64_t depth = cut.k_end - here.k, next_depth = next.k + depth < task.k ? depth : task.k - next.k;
-    Wanted<kStrips> late =
-        wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * (cut.tile_end - cut.tile_begin));
+    int64_t products = (cut.tile_end - cut.tile_begin + kRows - 1) / kRows;
+    Wanted late = wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * products);
     for (int64_t k = here.k; k < cut.k_end; k += task.k_block) {
       Place after = k + task.k_block < cut.k_end ? Place{here.column, k + task.k_block} : next;
       multiply_panel(task, cut, {here.column, k}, after, late, sums);
     }
   }
 
-  // One block of k for all row tiles of a cut; `late` moves on. After the last block of k, y is written one row tile
-  // behind the products: what has just been stored from a tile register can only be loaded a while later.
-  static void multiply_panel(const MatmulTask& task, const PanelCut& cut, Place here, Place next, Wanted<kStrips>& late,
+  // One block of k for all row tiles of a cut; `late` moves on. After the last block of k, y is written behind the
+  // products: what has just been stored from a tile register can only be loaded a while later.
+  static void multiply_panel(const MatmulTask& task, const PanelCut& cut, Place here, Place next, Wanted& late,
                              float* sums) {
-    constexpr int64_t kStepsAhead = 4;
-    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k);
-    int64_t columns = cut.column_end - here.column < kColumns ? cut.column_end - here.column : kColumns;
+    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k), put = 0;
     bool last = here.k + depth == task.k;
-    PanelProduct<kStrips> p{.steps = (depth + 31) / 32, .fresh = here.k == 0};
-    find_strips(task, here.column, here.k, cut.panel, p.w);
-    for (int64_t i = 0; i < tiles; ++i) {
+    PanelProduct p{.steps = (depth + 31) / 32, .fresh = here.k == 0, .late = late};
+    find_pair(task, here, cut.panel, p.w);
+    auto put_until = [&](int64_t end) {
+      int64_t columns = cut.column_end - here.column, width = columns_of(task);
+      for (; last && put < end; ++put)
+        put_sums(task, sums + put * kSumFloats, (cut.tile_begin + put) * 16, here.column,
+                 columns < width ? columns : width);
+    };
+    for (int64_t i = 0; i < tiles; i += kRows) {
       p.x = packed_tile(task, here.k, cut.tile_begin + i);
-      p.next_x = p.x + kStepsAhead * kTileBytes;
       p.sums = sums + i * kSumFloats;
-      p.late = late;
-      if (i + 1 == tiles) {
-        p.next_x = packed_tile(task, next.k, cut.tile_begin);
+      if (i + kRows >= tiles) {
         p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
+        i + kRows == tiles ? multiply_tiles<kRows, true>(p) : multiply_tiles<1, true>(p);
+      } else {
+        multiply_tiles<kRows, false>(p);
       }
-      if constexpr (kTurns)
-        multiply_tile_in_turn(p, i, tiles);
-      else
-        multiply_panel_tile(p);
-      for (const char*& strip : late.strips) strip += p.steps * late.lines * late.stride;
-      int64_t row = (cut.tile_begin + i) * 16;
-      if (last && i > 0) put_sums(task, p.sums - kSumFloats, row - 16, here.column, columns);
-      if (last && i + 1 == tiles) put_sums(task, p.sums, row, here.column, columns);
+      put_until(i);
     }
+    put_until(tiles);
+    late = p.late;
   }
 };
 
@@ -432,19 +380,17 @@ static void multiply_quads(const MatmulTask& task, const MatmulRange& range) {
 
 static void gemm(const MatmulTask& task, const MatmulRange& range) {
   configure_tiles();
-  if (task.tile_columns == 32)
+  if (task.tile_rows == 32)
     Panels<2>::multiply(task, range);
-  else if (task.tile_columns == 48)
-    Panels<3>::multiply(task, range);
-  else if (task.rows > 16)
-    Panels<2, true>::multiply(task, range);
+  else if (task.tile_columns == 32)
+    Panels<1>::multiply(task, range);
   else
     multiply_quads(task, range);
   _tile_release();
 }
 
 static bool accepts_tile(int64_t rows, int64_t columns) {
-  return rows == 16 && (columns == 32 || columns == 48 || columns == 64);
+  return columns == 32 ? rows == 16 || rows == 32 : rows == 16 && columns == 64;
 }
 
 }  // namespace
