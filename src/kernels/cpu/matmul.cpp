@@ -166,8 +166,8 @@ class MatmulKernel final : public Kernel {
   // columns run out. Forms that cut rows anyway, into blocks whose packed x a thread's L2 cache can hold, do not mind
   // narrow chunks: these get narrower towards the end, for threads can differ by a factor of two in speed.
   Pieces cut(const MatmulTask& task, int threads) const {
-    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows % 16 == 0 && task.tile_columns == 32;
-    int64_t tiles = RowTiles(task.rows, blocked ? 16 : task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
+    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && task.tile_columns == 32;
+    int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
     int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
     int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
@@ -177,7 +177,7 @@ class MatmulKernel final : public Kernel {
     if (threads == 1) return {tiles, rows, panels, widest, widest, 1};
     if (!blocked) return {tiles, rows, panels, width, width, 1};
     // Each chunk of a deep product reads all of x anew, from beyond the L2 cache.
-    int64_t narrowest = task.k > 2048 ? 4 : 1;
+    int64_t narrowest = task.k > 2048 ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
     return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, 3 * threads / rows)};
   }
 
@@ -235,7 +235,7 @@ int64_t panel_columns(std::string_view layout) {
 }
 
 bool gates_products(const MatmulParameters& parameters, int64_t n) {
-  bool blocked = parameters.form == MatmulForm::kPairs && parameters.rows % 16 == 0 && parameters.columns == 32;
+  bool blocked = parameters.form == MatmulForm::kPairs && parameters.rows == 16 && parameters.columns == 32;
   return blocked && !parameters.bias && n % (2 * kStripColumns) == 0;
 }
 

@@ -24,6 +24,9 @@
 #include <stdint.h>
 
 #include "kernels/cpu/matmul_task.h"
+#include "kernels/cpu/vector_math-inl.h"
+
+static_assert(HWY_TARGET == HWY_AVX3);
 
 #define INGOT_INLINE inline __attribute__((always_inline))
 // The tile intrinsics of g++ do not tell the compiler which memory they read.
@@ -141,84 +144,120 @@ constexpr int64_t kTileFloats = 256, kSumFloats = 2 * kTileFloats;
 struct Wanted {
   const char* strips[2] = {};
   int64_t stride = 0, lines = 0;
+};
 
-  template <_mm_hint kHint>
-  INGOT_INLINE void ask(int strip) {
-    for (int64_t line = 0; line < lines; ++line, strips[strip] += stride) _mm_prefetch(strips[strip], kHint);
+template <_mm_hint kHint>
+static INGOT_INLINE void ask_for(const char*& at, int64_t stride, int64_t lines) {
+  for (int64_t line = 0; line < lines; ++line, at += stride) _mm_prefetch(at, kHint);
+}
+
+// Rows of finished sums that wait to be written to y. Whole lines that nothing will be added to go past the caches: y
+// is larger than they are, and its rows are often so far apart that they evict each other.
+class WaitingRows {
+ public:
+  WaitingRows() = default;
+  WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
+      : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
+    end_ = task.rows - row < 16 ? task.rows : row + 16;
+    y_ = task.y + row * task.columns() + column;
+    plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
+    bool lines = columns % 16 == 0 && task.columns() % 16 == 0 && reinterpret_cast<uintptr_t>(y_) % 64 == 0;
+    past_caches_ = plain_ && lines;
   }
+
+  bool any() const { return row_ < end_; }
+  INGOT_INLINE void put_one() {
+    if (task_->gated)
+      put(0, gated());
+    else
+      for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
+    if (!plain_) finish(*task_, row_, row_ + 1, column_, column_ + columns_);
+    ++row_;
+    sums_ += 16;
+    y_ += task_->columns();
+  }
+  void put_all() {
+    while (any()) put_one();
+  }
+
+ private:
+  // What gates mostly have is done in place: beside the products that costs nothing, a call does.
+  INGOT_INLINE __m512 gated() const {
+    const hn::ScalableTag<float> d;
+    if (task_->function != ActivationFunction::kSilu) {
+      task_->gate(task_->function, sums_, sums_ + kTileFloats, sums_, 16);
+      return _mm512_load_ps(sums_);
+    }
+    auto gate = hn::Load(d, sums_), up = hn::Load(d, sums_ + kTileFloats);
+    return hn::Mul(hn::Mul(gate, sigmoid_of(d, gate)), up).raw;
+  }
+  INGOT_INLINE void put(int64_t column, __m512 value) {
+    past_caches_ ? _mm512_stream_ps(y_ + column, value) : store_floats(y_ + column, value, columns_ - column);
+  }
+
+  const MatmulTask* task_ = nullptr;
+  float *sums_ = nullptr, *y_ = nullptr;
+  int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
+  bool plain_ = false, past_caches_ = false;
 };
 
 struct PanelProduct {
-  const char* x;  // the row tiles follow each other
+  const char* x;  // a run of `steps` tiles
   PairStrip w[2];
   int64_t steps;
   float* sums;
   bool fresh;         // sums begin at zero
-  Wanted soon, late;  // weights, for the L1 and the L2 cache
+  Wanted soon, late;  // weights, for the L1 and the L2 cache; late ones move on
 };
 
-#define INGOT_FETCH_SUMS(first, second, sums)      \
-  if (p.fresh) {                                   \
-    _tile_zero(first);                             \
-    _tile_zero(second);                            \
-  } else {                                         \
-    INGOT_MEMORY_BARRIER;                          \
-    _tile_loadd(first, sums, 64);                  \
-    _tile_loadd(second, (sums) + kTileFloats, 64); \
-  }                                                \
-  INGOT_MEMORY_BARRIER;
-
-// kRows row tiles by two strips; kSoon: there are weights to be asked for soon. Tile 4 holds x, tile 5 weights.
-template <int kRows, bool kSoon>
-static void multiply_tiles(PanelProduct& p) {
-  INGOT_FETCH_SUMS(0, 1, p.sums)
-  if constexpr (kRows == 2) {
-    INGOT_FETCH_SUMS(2, 3, p.sums + kSumFloats)
+// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
+// kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
+// time for vectors. kAnyLines: there may be weights to be asked for soon, and any number of late lines, not one.
+template <int kStride, bool kPut, bool kAnyLines>
+static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  if (p.fresh) {
+    _tile_zero(0);
+    _tile_zero(1);
+  } else {
+    INGOT_MEMORY_BARRIER;
+    _tile_loadd(0, p.sums, 64);
+    _tile_loadd(1, p.sums + kTileFloats, 64);
   }
-  const char *x = p.x, *w0 = p.w[0].tiles, *w1 = p.w[1].tiles;
-  const int64_t steps = p.steps, step = p.w[0].step, stride = p.w[0].stride;
-  Wanted soon = p.soon, late = p.late;
-  for (int64_t i = 0; i < steps; ++i, x += kTileBytes, w0 += step, w1 += step) {
+  INGOT_MEMORY_BARRIER;
+  const char *x = p.x, *w0 = p.w[0].tiles, *w1 = p.w[1].tiles, *end = x + p.steps * kTileBytes;
+  const char *late0 = p.late.strips[0], *late1 = p.late.strips[1], *soon0 = p.soon.strips[0], *soon1 = p.soon.strips[1];
+  const int64_t late_lines = kAnyLines ? p.late.lines : 1, soon_lines = kAnyLines ? p.soon.lines : 0;
+  for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
     _tile_stream_loadd(4, x, 64);
-    _tile_loadd(5, w0, stride);
+    _tile_loadd(5, w0, kStride);
     _tile_dpbf16ps(0, 4, 5);
-    if constexpr (kSoon) soon.ask<_MM_HINT_T0>(0);
-    late.ask<_MM_HINT_T1>(0);
-    _tile_loadd(5, w1, stride);
+    ask_for<_MM_HINT_T0>(soon0, kStride, soon_lines);
+    ask_for<_MM_HINT_T1>(late0, kStride, late_lines);
+    _tile_loadd(5, w1, kStride);
     _tile_dpbf16ps(1, 4, 5);
-    if constexpr (kSoon) soon.ask<_MM_HINT_T0>(1);
-    late.ask<_MM_HINT_T1>(1);
-    if constexpr (kRows == 2) {
-      _tile_stream_loadd(4, x + steps * kTileBytes, 64);
-      _tile_dpbf16ps(3, 4, 5);
-      _tile_loadd(5, w0, stride);
-      _tile_dpbf16ps(2, 4, 5);
+    ask_for<_MM_HINT_T0>(soon1, kStride, soon_lines);
+    ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
+    if constexpr (kPut) {
+      INGOT_MEMORY_BARRIER;
+      if (waiting.any()) waiting.put_one();
     }
   }
-  p.late = late;
+  p.late.strips[0] = late0;
+  p.late.strips[1] = late1;
   _tile_stored(0, p.sums, 64);
   _tile_stored(1, p.sums + kTileFloats, 64);
-  if constexpr (kRows == 2) {
-    _tile_stored(2, p.sums + kSumFloats, 64);
-    _tile_stored(3, p.sums + kSumFloats + kTileFloats, 64);
-  }
   INGOT_MEMORY_BARRIER;
 }
 
-// Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
-// the caches: y is larger than they are, and its rows are often so far apart that they evict each other.
-static void put_sums(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns) {
-  int64_t rows = task.rows - row < 16 ? task.rows - row : 16, stride = task.columns();
-  float* y = task.y + row * stride + column;
-  if (task.gated) task.gate(task.function, sums, sums + kTileFloats, sums, kTileFloats);
-  bool last = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
-  bool stream = last && columns % 16 == 0 && stride % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-  for (int64_t r = 0; r < rows; ++r, y += stride, sums += 16)
-    for (int64_t c = 0; c < columns; c += 16) {
-      __m512 value = _mm512_load_ps(sums + c * 16);
-      stream ? _mm512_stream_ps(y + c, value) : store_floats(y + c, value, columns - c);
-    }
-  if (!last) finish(task, row, row + rows, column, column + columns);
+template <int kStride>
+static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  bool any_lines = p.soon.lines > 0 || p.late.lines != 1;
+  if (any_lines)
+    multiply_tile<kStride, true, true>(p, waiting);
+  else if (waiting.any())
+    multiply_tile<kStride, true, false>(p, waiting);
+  else
+    multiply_tile<kStride, false, false>(p, waiting);
 }
 
 // Where products are made: the columns of y from `column` on, with the weights from `k` on.
@@ -231,14 +270,14 @@ struct PanelCut {
   int64_t column_end, tile_begin, tile_end, k_end;
   Place next;  // where the thread goes on afterwards
   char* panel;
+  WaitingRows& waiting;
 };
 
-// kRows: row tiles in registers.
-template <int kRows>
 class Panels {
  public:
   // Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
   static void multiply(const MatmulTask& task, const MatmulRange& range) {
+    WaitingRows waiting;
     constexpr int64_t kTiles = 16, kGroups = 16;
     alignas(64) char panel[kPanelFloats * sizeof(float)];
     alignas(64) float sums[kTiles * kGroups * kSumFloats];  // 512 KiB of the thread's stack
@@ -250,7 +289,7 @@ class Panels {
       for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * width) {
         int64_t end = first + kGroups * width < range.column_end ? first + kGroups * width : range.column_end;
         for (int64_t k = 0; k < task.k; k += depth) {
-          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel};
+          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel, waiting};
           if (cut.k_end < task.k)
             cut.next = {first, cut.k_end};
           else if (end == range.column_end)
@@ -261,6 +300,7 @@ class Panels {
         }
       }
     }
+    waiting.put_all();
     _mm_sfence();
   }
 
@@ -289,40 +329,35 @@ class Panels {
   // The features of a place, for all blocks of k of a cut.
   static void multiply_features(const MatmulTask& task, const PanelCut& cut, Place here, Place next, float* sums) {
     int64_t depth = cut.k_end - here.k, next_depth = next.k + depth < task.k ? depth : task.k - next.k;
-    int64_t products = (cut.tile_end - cut.tile_begin + kRows - 1) / kRows;
-    Wanted late = wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * products);
+    Wanted late = wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * (cut.tile_end - cut.tile_begin));
     for (int64_t k = here.k; k < cut.k_end; k += task.k_block) {
       Place after = k + task.k_block < cut.k_end ? Place{here.column, k + task.k_block} : next;
       multiply_panel(task, cut, {here.column, k}, after, late, sums);
     }
   }
 
-  // One block of k for all row tiles of a cut; `late` moves on. After the last block of k, y is written behind the
-  // products: what has just been stored from a tile register can only be loaded a while later.
+  // One block of k for all row tiles of a cut; `late` moves on. Rows of y may wait for the next block.
   static void multiply_panel(const MatmulTask& task, const PanelCut& cut, Place here, Place next, Wanted& late,
                              float* sums) {
-    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k), put = 0;
+    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k), width = columns_of(task);
+    int64_t columns = cut.column_end - here.column < width ? cut.column_end - here.column : width;
     bool last = here.k + depth == task.k;
     PanelProduct p{.steps = (depth + 31) / 32, .fresh = here.k == 0, .late = late};
     find_pair(task, here, cut.panel, p.w);
-    auto put_until = [&](int64_t end) {
-      int64_t columns = cut.column_end - here.column, width = columns_of(task);
-      for (; last && put < end; ++put)
-        put_sums(task, sums + put * kSumFloats, (cut.tile_begin + put) * 16, here.column,
-                 columns < width ? columns : width);
-    };
-    for (int64_t i = 0; i < tiles; i += kRows) {
+    for (int64_t i = 0; i < tiles; ++i) {
       p.x = packed_tile(task, here.k, cut.tile_begin + i);
       p.sums = sums + i * kSumFloats;
-      if (i + kRows >= tiles) {
-        p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
-        i + kRows == tiles ? multiply_tiles<kRows, true>(p) : multiply_tiles<1, true>(p);
-      } else {
-        multiply_tiles<kRows, false>(p);
-      }
-      put_until(i);
+      if (i + 1 == tiles) p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
+      if (p.w[0].stride == 64)
+        multiply_tile<64>(p, cut.waiting);
+      else
+        multiply_tile<128>(p, cut.waiting);
+      // Later row tiles store their sums where waiting rows are.
+      if (last || i == 0) cut.waiting.put_all();
+      if (!last) continue;
+      cut.waiting = WaitingRows(task, p.sums, (cut.tile_begin + i) * 16, here.column, columns);
     }
-    put_until(tiles);
+    if (tiles == 1) cut.waiting.put_all();
     late = p.late;
   }
 };
@@ -380,18 +415,14 @@ static void multiply_quads(const MatmulTask& task, const MatmulRange& range) {
 
 static void gemm(const MatmulTask& task, const MatmulRange& range) {
   configure_tiles();
-  if (task.tile_rows == 32)
-    Panels<2>::multiply(task, range);
-  else if (task.tile_columns == 32)
-    Panels<1>::multiply(task, range);
+  if (task.tile_columns == 32)
+    Panels::multiply(task, range);
   else
     multiply_quads(task, range);
   _tile_release();
 }
 
-static bool accepts_tile(int64_t rows, int64_t columns) {
-  return columns == 32 ? rows == 16 || rows == 32 : rows == 16 && columns == 64;
-}
+static bool accepts_tile(int64_t rows, int64_t columns) { return rows == 16 && (columns == 32 || columns == 64); }
 
 }  // namespace
 
