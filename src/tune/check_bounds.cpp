@@ -85,15 +85,25 @@ double function_error(ActivationFunction function, double x, double error) {
 void matmul(Case& c) {
   const Matmul& op = *c.problem.op.as<Matmul>();
   const HostTensor &x = c.in[0], &w = c.in[1];
-  int64_t k = x.size(1), n = w.size(0);
+  int64_t k = x.size(1), n = op.gated ? w.size(0) / 2 : w.size(0);
   double a = c.operand_roundoff(x.type.dtype), b = c.operand_roundoff(w.type.dtype);
-  c.each(0, [&](size_t i) {
-    int64_t row = static_cast<int64_t>(i) / n, column = static_cast<int64_t>(i) % n;
+  struct Feature {
+    double value, error;
+  };
+  auto feature = [&](int64_t row, int64_t column) {
     Dot products = dot(x.values.data() + row * k, w.values.data() + column * k, k);
     double bias = op.bias ? c.in[2].values[static_cast<size_t>(column)] : 0, z = products.sum + bias;
-    double error = sum_error(products, k) + operand_error(products, a, b) + kU * std::abs(z);
-    error = function_error(op.function, z, error);
-    return op.residual ? error + kU * std::abs(c.value(0, i)) : error;
+    return Feature{z, sum_error(products, k) + operand_error(products, a, b) + kU * std::abs(z)};
+  };
+  c.each(0, [&](size_t i) {
+    int64_t row = static_cast<int64_t>(i) / n, column = static_cast<int64_t>(i) % n;
+    Feature gate = feature(row, column);
+    double error = function_error(op.function, gate.value, gate.error);
+    if (op.gated) {
+      Feature up = feature(row, n + column);
+      error = error * (std::abs(up.value) + up.error) + up.error * std::abs(apply(op.function, gate.value));
+    }
+    return op.residual || op.gated ? error + kU * std::abs(c.value(0, i)) : error;
   });
 }
 
