@@ -142,6 +142,7 @@ int main(int argc, char** argv) try {
   const Target target = parse_target("cuda", 1);
   const std::unique_ptr<TacticBench> bench = make_cuda_bench();
   std::vector<Problem> problems;
+  problems.reserve(options.problems.size());
   for (const std::string& text : options.problems) problems.push_back(parse_problem(text));
   compile_code(problems, target, options);
   double sum = 0;
