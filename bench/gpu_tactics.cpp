@@ -58,6 +58,7 @@ void compile_modules(const std::vector<Candidate>& candidates, ThreadPool& threa
 void measure(TacticBench& bench, const Problem& problem, std::vector<Candidate>& candidates, int rounds) {
   bench.begin(problem);
   std::vector<std::unique_ptr<Contestant>> contestants;
+  contestants.reserve(candidates.size());
   for (Candidate& candidate : candidates) contestants.push_back(bench.enter(candidate.compiled));
   for (int round = 0; round < rounds; ++round)
     for (size_t i = 0; i < candidates.size(); ++i)

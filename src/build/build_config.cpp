@@ -130,6 +130,7 @@ Json to_json(const BuildConfig& config) {
 BuildConfig build_config_from_json(const Json& json) {
   BuildConfig config;
   std::vector<std::string> names;
+  names.reserve(kEntries.size());
   for (const Entry& entry : kEntries) names.emplace_back(entry.name);
   for (const auto& [key, value] : json.as_object()) {
     Scope scope(format("key \"{}\"", key));

@@ -22,10 +22,9 @@ BuildReport with_times(const std::string& file, F work) {
   TimingCache timings;
   if (!file.empty()) timings = TimingCache::load(file);
   const TimingCache before = timings;
+  BuildReport report;
   try {
-    BuildReport report = work(timings);
-    keep_times(before, timings, file);
-    return report;
+    report = work(timings);
   } catch (...) {
     // The next attempt goes on from the times measured so far. What went wrong first is what is told.
     try {
@@ -35,6 +34,8 @@ BuildReport with_times(const std::string& file, F work) {
     }
     throw;
   }
+  keep_times(before, timings, file);
+  return report;
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ ProgramShape shape_for(const Network& network, const StepLimits& limits, int64_t
   bool decodes = tokens <= kLargestDecodeStep;
   int64_t sequences = decodes ? std::min(tokens, limits.max_batch_size) : 1;
   int64_t measured = std::clamp(most_measured, least, tokens);
-  auto add = [&](std::string symbol, int64_t min, int64_t opt, int64_t max) {
+  auto add = [&](const std::string& symbol, int64_t min, int64_t opt, int64_t max) {
     shape.dims.push_back({symbol, min, opt, max});
     shape.opt[symbol] = opt;
     shape.max[symbol] = max;

@@ -195,7 +195,7 @@ std::vector<BenchRow> measure_speed(std::shared_ptr<const LoadedEngine> engine, 
           fail(ErrorCode::kUsage, "batch size {}, prompt {} and new tokens {} must be positive", batch, prompt, answer);
         work.push_back({batch, prompt, answer});
       }
-  Bench bench(engine, options);
+  Bench bench(std::move(engine), options);
   std::vector<BenchRow> rows;
   for (size_t i = 0; i < work.size(); ++i) {
     auto [prefill, decode] = bench.measure(work[i]);

@@ -495,6 +495,36 @@ TEST_F(FailedWriting, AFullDisk) {
   expect_untouched_by({}, "No space left on device");
 }
 
+// The engine file fits, the tokenizer behind it does not.
+TEST_F(FailedWriting, ADiskThatIsFullBehindTheWeights) {
+  build_engine_dir(PretrainedModel::from_pretrained(baker_7m()), untuned("bfloat16"), directory_ / "measured");
+  const uint64_t engine = std::filesystem::file_size(directory_ / "measured/rank0.engine");
+  const uint64_t tokenizer = std::filesystem::file_size(directory_ / "measured/tokenizer.json");
+  std::filesystem::remove_all(directory_ / "measured");
+  const std::string options = format("size={}", engine + tokenizer / 2);
+  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, options.c_str()) != 0)
+    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
+  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
+  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / "engine"});
+  EXPECT_EQ(run.code, 1) << run.err;
+  EXPECT_TRUE(contains(run.err, "tokenizer.json") && contains(run.err, "No space left on device")) << run.err;
+  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+}
+
+TEST_F(FailedWriting, ADiskWithoutRoomForTheTimes) {
+  TemporaryDirectory elsewhere;
+  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=4k") != 0)
+    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
+  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
+  ProgramRun run = run_ingot({"build", toy_model("llama"), "-O1", "--max-num-tokens", "4", "--timing-cache",
+                              directory_ / "times", "-o", elsewhere / "engine"});
+  EXPECT_EQ(run.code, 1) << run.err;
+  EXPECT_TRUE(run.err.starts_with("ingot: cannot write")) << run.err;
+  EXPECT_TRUE(contains(run.err, "No space left on device")) << run.err;
+  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+  EXPECT_NO_THROW(Engine::from_dir(elsewhere / "engine"));
+}
+
 TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
   write_text_file(directory_ / "file", "mine");
   for (const char* out : {"file", "file/engine"}) {

@@ -38,7 +38,8 @@ TEST(Recall, TheCacheStandsInForTheLibrary) {
 
   // Guesses do not look into the cache.
   options = {.measure = false};
-  for (const TimedTactic& candidate : tune({problem}, target, cache, options, *silent).problems[0].candidates)
+  const Timings guessed = tune({problem}, target, cache, options, *silent);
+  for (const TimedTactic& candidate : guessed.problems[0].candidates)
     EXPECT_NE(candidate.tactic.source, "cuda.cublaslt");
 }
 
