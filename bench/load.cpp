@@ -1,5 +1,5 @@
 // How long an engine takes from its file to the first token. The file is read once before, so that it comes from the
-// page cache. `bench_load ENGINE_DIR [--no-verify]`
+// page cache. Opening the GPU (the driver, a context) has a time of its own. `bench_load ENGINE_DIR [--no-verify]`
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "device/cuda/device.h"
 #include "generate/token_session.h"
 #include "inspect/ceilings_cuda.h"
 
@@ -30,6 +31,9 @@ void read_all(const Path& directory) {
 
 void measure(const Path& directory, bool verify) {
   read_all(directory);
+  const Clock::time_point begin = Clock::now();
+  if (cuda::Device::missing().empty()) cuda::Device::open();
+  const double opened = seconds_since(begin);
   const Clock::time_point start = Clock::now();
   auto engine = LoadedEngine::load(directory, {.verify_weights = verify});
   const double loaded = seconds_since(start);
@@ -45,11 +49,12 @@ void measure(const Path& directory, bool verify) {
     session.submit(request);
     while (session.step().empty()) {
     }
-    first = seconds_since(start);
+    first = seconds_since(begin);
   }
   for (const PlanWeight& weight : engine->plan().weights) weights += static_cast<double>(weight.bytes);
-  std::printf("load %.3f s, %.1f GB of weights at %.2f GB/s%s; first token after %.3f s\n", loaded, weights / 1e9,
-              weights / loaded / 1e9, verify ? ", checksums verified" : "", first);
+  std::printf(
+      "opening the GPU %.3f s; load %.3f s, %.1f GB of weights at %.2f GB/s%s; first token after %.3f s in all\n",
+      opened, loaded, weights / 1e9, weights / loaded / 1e9, verify ? ", checksums verified" : "", first);
   if (!engine->device()) return;
   CudaCeilingMeter meter(engine->device(), int64_t{1} << 30, 1);
   const double upload = meter.measure_upload();

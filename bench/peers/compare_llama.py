@@ -3,11 +3,13 @@
 
 Needs llama-cpp-python, numpy and gguf from PyPI. Writes GGUF files of the shape in F16 and BF16 once, then alternates
 `ingot bench` with llama.cpp in a process of its own, and prints the median of each and of the ratios round by round.
+Another build of llama.cpp is found where the variable LLAMA_CPP_LIB_PATH says.
 
     compare_llama.py --config llama-3.2-1b.json --engine ENGINE_DIR --ingot build/release/ingot --work DIR [--threads 2]
 """
 import argparse
 import ctypes
+import functools
 import json
 import os
 import statistics
@@ -38,15 +40,18 @@ def write_gguf(path, config, kind):
     writer.add_tokenizer_model("no_vocab")
 
     block = rng.standard_normal(1 << 22, dtype=np.float32) * 0.02
+    block = block.astype(np.float16) if kind == "f16" else (block.view(np.uint32) >> 16).astype(np.uint16)
+
+    @functools.cache
+    def values_of(rows, columns):
+        return np.resize(block, (rows, columns))
 
     def matrix(name, rows, columns):
-        flat = np.resize(block, rows * columns)
+        values = values_of(rows, columns)
         if kind == "f16":
-            writer.add_tensor(name, flat.astype(np.float16).reshape(rows, columns))
+            writer.add_tensor(name, values)
         else:
-            bits = (flat.view(np.uint32) >> 16).astype(np.uint16).reshape(rows, columns)
-            writer.add_tensor(name, bits.view(np.uint8).reshape(rows, columns * 2),
-                              raw_dtype=gguf.GGMLQuantizationType.BF16)
+            writer.add_tensor(name, values.view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
 
     matrix("token_embd.weight", vocab, hidden)
     writer.add_tensor("output_norm.weight", np.ones(hidden, dtype=np.float32))
@@ -87,27 +92,32 @@ def peer(path, threads, prompt, answer):
         llama.llama_get_logits_ith(context, -1)
         return time.perf_counter() - start
 
-    run([1])
+    run([1] * (prompt // 4))  # touches the weights and the buffers
     llama.llama_memory_clear(llama.llama_get_memory(context), True)
     prefill = run([(i * 7919) % 32000 for i in range(prompt)])
     steps = [run([i % 32000]) for i in range(answer)]
-    print(json.dumps({"prefill": prompt / prefill, "decode": 1 / statistics.median(steps)}))
+    print(json.dumps({"prefill": prompt / prefill, "decode": 1 / statistics.median(steps),
+                      "system": llama.llama_print_system_info().decode()}))
 
 
 def ours(arguments):
-    text = subprocess.run(
-        [arguments.ingot, "bench", arguments.engine, "--prompt-tokens", str(arguments.prompt), "--new-tokens",
-         str(arguments.new), "--threads", str(arguments.threads), "--repetitions", "1", "-o", "json", "--progress", "none"],
-        check=True, capture_output=True, text=True).stdout
+    command = [arguments.ingot, "bench", arguments.engine, "--prompt-tokens", str(arguments.prompt), "--new-tokens",
+               str(arguments.new), "--threads", str(arguments.threads), "--repetitions", "1", "-o", "json",
+               "--progress", "none"]
+    if arguments.cpu_mask:
+        command += ["--cpu-mask", arguments.cpu_mask]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rows = {row["phase"]: row for row in json.loads(text)}
     return {phase: rows[phase]["tokens_per_second"] for phase in ("prefill", "decode")}
 
 
 def theirs(arguments, path):
-    environment = dict(os.environ, OMP_WAIT_POLICY="passive")
-    text = subprocess.run(
-        [sys.executable, __file__, "--peer", path, "--threads", str(arguments.threads), "--prompt", str(arguments.prompt),
-         "--new", str(arguments.new)], check=True, capture_output=True, text=True, env=environment).stdout
+    environment = dict(os.environ)
+    if not arguments.spin:
+        environment["OMP_WAIT_POLICY"] = "passive"
+    command = [sys.executable, __file__, "--peer", path, "--threads", str(arguments.threads),
+               "--prompt", str(arguments.prompt), "--new", str(arguments.new)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return json.loads(text.strip().splitlines()[-1])
 
 
@@ -121,25 +131,38 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no further round begins after so long")
+    parser.add_argument("--cpu-mask", help="for ingot bench; the peer needs a build of its own")
+    parser.add_argument("--kinds", default="f16,bf16", help="the peer's dtypes; the better one counts")
+    parser.add_argument("--spin", action="store_true",
+                        help="the peer's threads spin between ops: faster on a quiet machine, far slower on a busy one")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
         return peer(arguments.peer, arguments.threads, arguments.prompt, arguments.new)
     config = json.load(open(arguments.config))
-    results = {"ingot": [], "f16": [], "bf16": []}
-    for kind in ("f16", "bf16"):
+    kinds = arguments.kinds.split(",")
+    results = {name: [] for name in ["ingot", *kinds]}
+    for kind in kinds:
         path = os.path.join(arguments.work, f"peer-{kind}.gguf")
         if not os.path.exists(path):
             write_gguf(path, config, kind)
-    for _ in range(arguments.rounds):
+    start = time.monotonic()
+    for i in range(arguments.rounds):
+        if i > 0 and time.monotonic() - start > arguments.seconds:
+            break
         results["ingot"].append(ours(arguments))
-        for kind in ("f16", "bf16"):
+        for kind in kinds:
             results[kind].append(theirs(arguments, os.path.join(arguments.work, f"peer-{kind}.gguf")))
+        last = [f"{name} {runs[-1]['prefill']:.1f} {runs[-1]['decode']:.2f}" for name, runs in results.items()]
+        print(f"round {i + 1}:", ", ".join(last), file=sys.stderr, flush=True)
+    print("llama.cpp:", results[kinds[0]][-1]["system"].strip())
     for phase in ("prefill", "decode"):
         medians = {name: statistics.median(r[phase] for r in runs) for name, runs in results.items()}
-        better = max(("f16", "bf16"), key=lambda kind: medians[kind])
+        better = max(kinds, key=lambda kind: medians[kind])
         ratios = [a[phase] / b[phase] for a, b in zip(results["ingot"], results[better])]
-        print(f"{phase}: ingot {medians['ingot']:.1f}, llama.cpp f16 {medians['f16']:.1f}, bf16 {medians['bf16']:.1f} tokens/s; "
+        peers = ", ".join(f"{kind} {medians[kind]:.1f}" for kind in kinds)
+        print(f"{phase}: ingot {medians['ingot']:.1f}, llama.cpp {peers} tokens/s; "
               f"ratio to the better ({better}) {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 

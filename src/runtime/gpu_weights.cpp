@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -19,7 +20,11 @@ namespace ingot {
 
 namespace {
 
-constexpr int kMostReaders = 12;
+constexpr int kMostReaders = 16;
+// Of each reader. With two, readers wait for copies; smaller pieces cost more in calls of the driver than they save.
+constexpr uint64_t kPieceBytes = uint64_t{2} << 20;
+constexpr size_t kPieces = 3;
+static_assert(kEngineBlockBytes % kPieceBytes == 0);
 
 class FileDescriptor {
  public:
@@ -45,6 +50,40 @@ class FileDescriptor {
   int value_;
 };
 
+// The pinned memory of one reader: pieces in turn, each free again when it has been copied.
+class Staging {
+ public:
+  Staging(const cuda::DevicePtr& device, std::byte* memory)
+      : memory_(memory), stream_(device), copied_{cuda::Event(device), cuda::Event(device), cuda::Event(device)} {}
+  ~Staging() {
+    try {
+      stream_.synchronize();  // nobody may read the memory any more when it goes
+    } catch (const Error&) {  // follows the error that ends the upload
+    }
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  // Waits for a free piece.
+  std::byte* next() {
+    current_ = (current_ + 1) % kPieces;
+    copied_[current_].synchronize();
+    return memory_ + current_ * kPieceBytes;
+  }
+  // Copies the piece that `next` gave last, without waiting.
+  void upload(std::byte* target, uint64_t bytes) {
+    stream_.upload(target, memory_ + current_ * kPieceBytes, bytes);
+    copied_[current_].record(stream_);
+  }
+  void finish() { stream_.synchronize(); }
+
+ private:
+  std::byte* memory_;
+  size_t current_ = 0;
+  cuda::Stream stream_;
+  std::array<cuda::Event, kPieces> copied_;
+};
+
 class Upload {
  public:
   Upload(const cuda::DevicePtr& device, const EngineFile& file, const Path& path, bool verify)
@@ -52,15 +91,14 @@ class Upload {
         file_(file),
         descriptor_(path),
         verify_(verify),
-        memory_(device, file.weights().size(), "the weights") {}
+        blocks_(static_cast<int64_t>(file.weight_checksums().size())),
+        readers_(static_cast<int>(std::clamp<int64_t>(blocks_, 1, std::min(kMostReaders, usable_cpus())))),
+        memory_(device, file.weights().size(), "the weights"),
+        pinned_(device, static_cast<uint64_t>(readers_) * kPieces * kPieceBytes) {}
 
   cuda::Memory run() {
-    auto blocks = static_cast<int64_t>(file_.weight_checksums().size());
-    int readers = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::min(kMostReaders, usable_cpus())));
-    ThreadPool pool(readers);
-    pool.parallel_for(readers, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t reader = begin; reader < end; ++reader) guarded([&] { read_blocks(blocks); });
-    });
+    ThreadPool pool(readers_);
+    pool.run([&](int reader) { guarded([&] { read_blocks(reader); }); });
     if (failure_) std::rethrow_exception(failure_);
     return std::move(memory_);
   }
@@ -78,28 +116,37 @@ class Upload {
   }
 
   // Takes one block after the other until none is left.
-  void read_blocks(int64_t blocks) {
-    cuda::Stream stream(device_);
-    cuda::PinnedMemory staging(device_, std::min<uint64_t>(kEngineBlockBytes, file_.weights().size()));
-    for (int64_t block = next_++; block < blocks; block = next_++) {
-      uint64_t offset = static_cast<uint64_t>(block) * kEngineBlockBytes;
-      uint64_t bytes = std::min<uint64_t>(kEngineBlockBytes, file_.weights().size() - offset);
-      descriptor_.read(staging.data(), bytes, file_.weights_offset() + offset);
-      stream.upload(memory_.data() + offset, staging.data(), bytes);
-      bool damaged = verify_ && hex64(hash64(std::span<const std::byte>(staging.data(), bytes))) !=
-                                    file_.weight_checksums()[static_cast<size_t>(block)];
-      stream.synchronize();
-      if (damaged)
-        fail(ErrorCode::kIncompatible, "section weights: damaged: the checksum of block {} of {} does not match", block,
-             blocks);
-    }
+  void read_blocks(int reader) {
+    Staging staging(device_, pinned_.data() + static_cast<uint64_t>(reader) * kPieces * kPieceBytes);
+    for (int64_t block = next_++; block < blocks_; block = next_++) read_block(block, staging);
+    staging.finish();
   }
 
-  cuda::DevicePtr device_;
+  // While one piece is copied to the GPU, the next is read and hashed.
+  void read_block(int64_t block, Staging& staging) {
+    const uint64_t begin = static_cast<uint64_t>(block) * kEngineBlockBytes;
+    const uint64_t end = std::min<uint64_t>(begin + kEngineBlockBytes, file_.weights().size());
+    Hasher hasher;
+    for (uint64_t offset = begin; offset < end; offset += kPieceBytes) {
+      const uint64_t bytes = std::min(kPieceBytes, end - offset);
+      std::byte* piece = staging.next();
+      descriptor_.read(piece, bytes, file_.weights_offset() + offset);
+      staging.upload(memory_.data() + offset, bytes);
+      if (verify_) hasher.add({piece, bytes});
+    }
+    if (verify_ && hex64(hasher.digest()) != file_.weight_checksums()[static_cast<size_t>(block)])
+      fail(ErrorCode::kIncompatible, "section weights: damaged: the checksum of block {} of {} does not match", block,
+           blocks_);
+  }
+
+  const cuda::DevicePtr& device_;
   const EngineFile& file_;
   FileDescriptor descriptor_;
   bool verify_;
+  int64_t blocks_;
+  int readers_;
   cuda::Memory memory_;
+  cuda::PinnedMemory pinned_;
   std::atomic<int64_t> next_{0};
   std::mutex mutex_;
   std::exception_ptr failure_;

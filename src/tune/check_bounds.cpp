@@ -297,8 +297,6 @@ Inner inner_values(const Case& c, const double* x, int64_t expert) {
   const HostTensor& gate_up = c.in[3];
   int64_t h = gate_up.size(2), n = gate_up.size(1) / 2;
   double a = c.operand_roundoff(c.in[0].type.dtype), b = c.operand_roundoff(gate_up.type.dtype);
-  // The inner values may be rounded to the compute dtype.
-  double inner_roundoff = c.operand_roundoff(DType::kF32) + kU;
   Inner inner;
   for (int64_t i = 0; i < n; ++i) {
     Dot gate = dot(gate_up.values.data() + (expert * 2 * n + i) * h, x, h);
@@ -307,7 +305,7 @@ Inner inner_values(const Case& c, const double* x, int64_t expert) {
     double up_error = sum_error(up, h) + operand_error(up, a, b), activated = apply(op.function, gate.sum);
     inner.values.push_back(activated * up.sum);
     inner.errors.push_back(gate_error * std::abs(up.sum) + up_error * std::abs(activated) +
-                           inner_roundoff * std::abs(activated * up.sum));
+                           kU * std::abs(activated * up.sum));
   }
   return inner;
 }
@@ -319,11 +317,13 @@ void expert_mlp(Case& c) {
     for (int64_t j = 0; j < top_k; ++j) {
       int64_t expert = static_cast<int64_t>(ids.values[static_cast<size_t>(t * top_k + j)]);
       double weight = std::abs(weights.values[static_cast<size_t>(t * top_k + j)]);
+      // The inner values may be rounded to the compute dtype: an operand of the second product like any other.
+      double inner_roundoff = c.operand_roundoff(DType::kF32), down_roundoff = c.operand_roundoff(down.type.dtype);
       Inner inner = inner_values(c, x.values.data() + t * h, expert);
       for (int64_t i = 0; i < h; ++i) {
         const double* row = down.values.data() + (expert * h + i) * n;
         Dot sum = dot(row, inner.values.data(), n), carried = dot(row, inner.errors.data(), n);
-        double error = sum_error(sum, n) + operand_error(sum, 0, c.operand_roundoff(down.type.dtype));
+        double error = sum_error(sum, n) + operand_error(sum, inner_roundoff, down_roundoff);
         error += std::sqrt(carried.squares) + 2 * kU * std::abs(sum.sum);
         c.errors[0][static_cast<size_t>(t * h + i)] += weight * error;
       }

@@ -19,8 +19,6 @@ void expect_equal_files(const std::string& a, const std::string& b) {
   EXPECT_TRUE(read_text_file(a) == read_text_file(b)) << a << " and " << b << " differ";
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 Json result_of(const ProgramRun& run) {
   EXPECT_EQ(run.code, 0) << run.err;
   return run.code == 0 ? parse_json(run.out) : Json::object();
@@ -96,6 +94,14 @@ TEST(Build, LevelZeroMeasuresNothingAndKeepsNoTimes) {
   EXPECT_EQ(report.cache_hits, 0);
   EXPECT_GT(report.problems, 50);
   EXPECT_FALSE(std::filesystem::exists(config.timing_cache));
+}
+
+// Nothing that only a GPU or a measurement needs is loaded or allocated.
+TEST(Build, LevelZeroForACpuTakesLittleMemory) {
+  TemporaryDirectory directory;
+  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory / "engine", "--target", "cpu", "--json"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_LT(parse_json(run.out).at("peak_host_bytes").as_int(), 32 << 20);
 }
 
 TEST(Build, LevelZeroStoresNoWeightTwice) {

@@ -3,7 +3,9 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "plan/check_plan.h"
+#include "plan/engine_file.h"
 #include "plan/plan_json.h"
 #include "sample_plan.h"
 
@@ -16,6 +18,13 @@ TEST(PlanJson, KeepsEverything) {
   EXPECT_EQ(plan_from_json(json), plan);
   EXPECT_EQ(plan_from_json(parse_json(json.dump())), plan);
   EXPECT_EQ(plan_to_json(plan_from_json(json)).dump(), json.dump());
+}
+
+// The form belongs to the version of the engine format. The fuzzer of engines begins with this file.
+TEST(PlanJson, TheFormOfThisVersionIsTheStoredOne) {
+  EXPECT_EQ(kEngineFormatVersion, 2u);
+  EXPECT_EQ(plan_to_json(sample_plan()).dump() + "\n",
+            read_text_file(INGOT_SOURCE_DIR "/tests/fuzz/seeds/engine/plan.json"));
 }
 
 TEST(PlanJson, StoresEachTypeOnce) {

@@ -116,9 +116,10 @@ class CublasltMatmulSource final : public TacticSource {
     if (!problem.op.is<Matmul>()) return Unsupported{};
     std::string reason = refusal(problem, target);
     if (reason.empty()) reason = missing_for(target);
-    const cublaslt::Library& library = cublaslt::Library::get();
-    if (reason.empty() && !library.ok()) reason = "needs libcublasLt.so.13: " + library.missing;
     if (!reason.empty()) return Unsupported{reason};
+    // Not before it is wanted: loading it takes 60 ms and 90 MB.
+    const cublaslt::Library& library = cublaslt::Library::get();
+    if (!library.ok()) return Unsupported{"needs libcublasLt.so.13: " + library.missing};
     std::vector<std::string> configs = ask(problem, library.version);
     if (configs.empty()) return Unsupported{"the library has no algorithm for it"};
     return configs;
@@ -133,8 +134,7 @@ class CublasltMatmulSource final : public TacticSource {
       if (auto config = parse_config(text)) configs.push_back(std::move(*config));
     int64_t version = 0;
     for (const Config& config : configs) version = std::max(version, config.choice.version);
-    if (const cublaslt::Library& library = cublaslt::Library::get(); library.ok() && missing_for(target).empty())
-      version = library.version;
+    if (missing_for(target).empty() && cublaslt::Library::get().ok()) version = cublaslt::Library::get().version;
     std::erase_if(configs, [&](const Config& config) { return config.choice.version != version; });
     return in_order(std::move(configs));
   }
