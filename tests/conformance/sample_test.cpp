@@ -48,18 +48,19 @@ TEST_P(Sharing, OfARowAgrees) {
   EXPECT_TRUE(result.ok) << result.where;
 }
 INSTANTIATE_TEST_SUITE_P(Sample, Sharing,
-                         testing::Values("{per_thread = 3}", "{blocks = 2, per_thread = 2}", "{blocks = 16}",
-                                         "{blocks = 2, per_thread = 2, clusters = true}",
-                                         "{blocks = 16, clusters = true}"));
+                         testing::Values("{per_thread = 6}", "{threads = 1024, per_thread = 3}",
+                                         "{blocks = 2, per_thread = 3}", "{blocks = 16}",
+                                         "{blocks = 2, threads = 1024, per_thread = 2, clusters = true}",
+                                         "{blocks = 4, per_thread = 2, clusters = true}"));
 
-// At sizes at which blocks wait for each other in earnest.
+// At sizes at which blocks wait for each other in earnest, and teams take several rows.
 TEST(Sample, TeamsOfBlocksAgreeWithoutClusters) {
   if (std::string missing = cuda::Device::missing(); !missing.empty()) GTEST_SKIP() << missing;
   for (const char* text : {"sample f32[40, 9000] f32[40, 6] i32[40, 8] i32[3000, 2] i32[64]",
                            "sample f32[13, 128256] f32[13, 6] i32[13, 8] i32[3000, 2] i32[16]"}) {
     Problem problem = parse_problem(text);
     std::string blocks =
-        problem.inputs[0].shape[1] == Dim(9000) ? "blocks = 2, per_thread = 5" : "blocks = 16, per_thread = 8";
+        problem.inputs[0].shape[1] == Dim(9000) ? "blocks = 16, per_thread = 2" : "blocks = 16, per_thread = 16";
     CompiledTactic tactic =
         source_called("cuda.sample").compile(problem, "{" + blocks + ", clusters = false}", parse_target("cuda", 1));
     EXPECT_EQ(tactic.steps.size(), 3u);

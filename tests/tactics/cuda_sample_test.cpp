@@ -42,6 +42,9 @@ TEST(CudaSample, SharesRowsAmongBlocksOfACluster) {
   EXPECT_EQ(launches[0].cluster, 8);
   EXPECT_EQ(launches[1].cluster, 16);
   EXPECT_FALSE(launches[1].cooperative);
+  EXPECT_EQ(launches[1].block, (std::vector<int64_t>{512}));
+  // A large one needs all the threads of a multiprocessor.
+  EXPECT_EQ(launches_of(tactic_for(262144, "sm_90a"))[1].block, (std::vector<int64_t>{1024}));
   // A small vocabulary needs one block.
   launches = launches_of(tactic_for(4096, "sm_90a"));
   ASSERT_EQ(launches.size(), 2u);
@@ -74,13 +77,14 @@ TEST(CudaSample, AllDeviceCodeCompilesForEveryArchitecture) {
   if (compiler_version().empty()) GTEST_SKIP() << why_no_compiler();
   ThreadPool threads(2);
   std::vector<DeviceModule> modules;
-  for (const char* arch : {"sm_80", "sm_90a", "sm_100a", "sm_120a"})
+  for (const char* arch : {"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a"})
     for (const DeviceModule& module : tactic_for(128256, arch).modules) modules.push_back(module);
+  for (const DeviceModule& module : tactic_for(262144, "sm_80").modules) modules.push_back(module);
   for (const DeviceModule& module : tactic_for(4096, "sm_90a").modules) modules.push_back(module);
   Problem next = parse_problem("next_ids i32[4] i32[4]");
   for (const DeviceModule& module : cuda_next_ids_source()->compile(next, "", target_of("sm_80")).modules)
     modules.push_back(module);
-  EXPECT_EQ(modules.size(), 6u);
+  EXPECT_EQ(modules.size(), 8u);
   EXPECT_NO_THROW(compile_all(modules, threads));
 }
 

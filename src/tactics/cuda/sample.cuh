@@ -3,9 +3,9 @@
 // Two launches share the rows. sample_greedy takes those whose largest logit is the answer as it stands: a few blocks
 // per row and little else. sample_rows takes the rest:
 //
-// BLOCKS blocks of 1024 threads work on a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER ids
-// in a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree on
-// sums: first on the largest logit. Top-k and top-p are cuts in the order of (logit, smaller id first): an interval
+// BLOCKS blocks of THREADS threads work on a row; a thread keeps PER of its logits in registers, a warp owns 32 * PER
+// ids in a row. Penalties are laid out by id in shared memory, so that lists may have any order. Then the blocks agree
+// on sums: first on the largest logit. Top-k and top-p are cuts in the order of (logit, smaller id first): an interval
 // that holds the cut is quartered, at evenly spaced logits, until few candidates are left in it; one block compares
 // these with each other. Last, the running sum of weights by id finds the block, the warp and the lane in which the
 // random number falls. Log-probabilities come before the penalties: the likeliest ids are those above a top-k cut.
@@ -15,11 +15,12 @@
 //
 // Blocks that share a row are a cluster, which exchanges sums through shared memory. Before Hopper (CLUSTERS=0) a
 // greedy row has one block; the other launch is cooperative, and sums go through `mailbox`, kMailbox numbers for each
-// team of blocks, whose counters sample_begin has set to zero. As many teams or clusters as the GPU holds at once take
-// the rows in turn.
+// team of blocks, whose counters sample_begin has set to zero. As many teams as the GPU holds at once take the rows in
+// turn. Exchanges take longer than the work between them, so that two blocks for an SM finish more rows than one.
 //
-// #defines: VOCAB, LIKELIEST (columns of `likeliest`), BLOCKS (a power of two up to 16), PER (BLOCKS * 1024 * PER >=
-// VOCAB), CLUSTERS, GREEDY_BLOCKS. The caller gives sample_rows PER * 4096 bytes of shared memory.
+// #defines: VOCAB, LIKELIEST (columns of `likeliest`), BLOCKS (a power of two up to 16), THREADS (512 or 1024), PER
+// (BLOCKS * THREADS * PER >= VOCAB), CLUSTERS, GREEDY_BLOCKS. The caller gives sample_rows THREADS * PER * 4 bytes of
+// shared memory.
 #include "sample_cuts.cuh"
 
 namespace sample {
@@ -163,11 +164,10 @@ __device__ __forceinline__ uint64 cut_of(Team& team, const Logits& logits, const
 // Which of this thread's logits the random number names: its id, or -1.
 __device__ __forceinline__ int draw(Team& team, const Logits& logits, const Wish& wish, uint64 cut) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-  uint64 sum[1] = {logits.sum_from(cut)};
-  team.exchange(sum);
-  uint64 target = __umul64hi(wish.random, sum_of_warp(sum[0]));
-  if (lane_of(sum[0], target) != team.rank) return -1;
-  if (lane_of(team.shared.warps[lane][0], target) != warp) return -1;
+  const uint64 sum = team.exchange(logits.sum_from(cut));
+  uint64 target = __umul64hi(wish.random, sum_of_warp(sum));
+  if (lane_of(sum, target) != team.rank) return -1;
+  if (lane_of(lane < kWarps ? team.shared.warps[lane][0] : 0, target) != warp) return -1;
 #pragma unroll
   for (int j = 0; j < PER; ++j) {
     const int found = lane_of(logits.at(j) >= cut ? logits.units[j] : 0, target);
@@ -258,7 +258,7 @@ __device__ __forceinline__ void choose(Team& team, const float* row_logits, cons
 
 }  // namespace sample
 
-extern "C" __global__ void __launch_bounds__(sample::kThreads, 1)
+extern "C" __global__ void __launch_bounds__(sample::kThreads, 1024 / sample::kThreads)
     sample_rows(const float* all_logits, const float* options, const int* choices, const int2* listed, int* ids,
                 int* last, int* likeliest, float* logprobs, int rows, uint32* counters, uint64* mailbox) {
   using namespace sample;

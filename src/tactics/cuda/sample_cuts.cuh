@@ -86,14 +86,13 @@ __device__ __forceinline__ Interval survey(Team& team, const Logits& logits) {
 template <bool COUNT>
 __device__ __forceinline__ int gather(Team& team, const Logits& logits, const Interval& in) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  uint64 inside[1] = {0};
+  uint64 mine = 0;
 #pragma unroll
-  for (int j = 0; j < PER; ++j) inside[0] += in.holds(logits.at(j));
-  const uint64 mine = inside[0];
-  team.exchange(inside);
+  for (int j = 0; j < PER; ++j) mine += in.holds(logits.at(j));
+  const uint64 inside = team.exchange(mine);
   // The places of this thread's candidates are behind those of the blocks, warps and lanes before it.
-  const int total = int(sum_of_warp(inside[0]));
-  int place = int(sum_of_warp(lane < team.rank ? inside[0] : 0)) +
+  const int total = int(sum_of_warp(inside));
+  int place = int(sum_of_warp(lane < team.rank ? inside : 0)) +
               int(sum_of_warp(lane < warp ? team.shared.warps[lane][0] : 0)) + int(inclusive_sum(mine) - mine);
 #pragma unroll
   for (int j = 0; j < PER; ++j) {

@@ -1,13 +1,13 @@
 // The blocks that work on one row of logits, and the sums on which they agree.
 //
-// #defines: BLOCKS, PER, CLUSTERS of sample.cuh.
+// #defines: BLOCKS, THREADS, PER, CLUSTERS of sample.cuh.
 #pragma once
 
 #include "device/prelude.cuh"
 
 namespace sample {
 
-constexpr int kThreads = 1024, kWarps = 32;
+constexpr int kThreads = THREADS, kWarps = kThreads / 32;
 constexpr int kItems = kThreads * PER;  // of a block
 constexpr int kMostSums = 4;
 constexpr int kFew = 256;  // candidates that one block compares with each other
@@ -58,6 +58,7 @@ struct Few {
 };
 struct Shared {
   uint64 warps[kWarps][kMostSums];
+  uint64 totals[kMostSums];
   uint64 mail[2][BLOCKS][kMostSums];  // from every block of the row
   Few few[kFew];                      // of the first block: from all of them
   float largest, log_sum;             // log-probabilities are logits less both
@@ -69,16 +70,16 @@ struct Team {
   uint64* mailbox;  // of this team, when there are no clusters
   uint32* counter;
   int rank;
-  int exchanges = 0, waits = 0;
+  int posts = 0, waits = 0;
 
   __device__ __forceinline__ void send(int block, int n, uint64 value) {
 #if CLUSTERS
-    store_to_block(block, &shared.mail[exchanges & 1][rank][n], value);
+    store_to_block(block, &shared.mail[posts & 1][rank][n], value);
 #else
     if (BLOCKS == 1)
-      shared.mail[exchanges & 1][0][n] = value;
+      shared.mail[posts & 1][0][n] = value;
     else if (block == 0)
-      mailbox[((exchanges & 1) * BLOCKS + rank) * kMostSums + n] = value;
+      mailbox[((posts & 1) * BLOCKS + rank) * kMostSums + n] = value;
 #endif
   }
 
@@ -122,43 +123,65 @@ struct Team {
     ++waits;
   }
 
-  __device__ __forceinline__ uint64 received(int block, int n) const {
+  // What a block posted last; 0 beyond BLOCKS.
+  __device__ __forceinline__ uint64 posted(int block, int n) const {
+    const int turn = (posts - 1) & 1;
+    if (block >= BLOCKS) return 0;
 #if !CLUSTERS
-    if (BLOCKS > 1) return *static_cast<volatile uint64*>(mailbox + ((exchanges & 1) * BLOCKS + block) * kMostSums + n);
+    if (BLOCKS > 1) return *static_cast<volatile uint64*>(mailbox + (turn * BLOCKS + block) * kMostSums + n);
 #endif
-    return shared.mail[exchanges & 1][block][n];
+    return shared.mail[turn][block][n];
   }
 
-  // Over each block, takes the maximum of the first MAXIMA of x and adds up the others. Lane b of every warp gets what
-  // block b has, 0 beyond BLOCKS; shared.warps holds the warps of this block until the next call.
-  template <int MAXIMA = 0, int N>
-  __device__ __forceinline__ void exchange(uint64 (&x)[N]) {
+  template <int MAXIMA>
+  static __device__ __forceinline__ uint64 of_warp(uint64 x, int n) {
+    return n < MAXIMA ? max_of_warp(x) : sum_of_warp(x);
+  }
+
+  // Over each block, takes the maximum of the first MAXIMA of x and adds up the others, for all blocks to see.
+  // shared.warps holds the warps of this block until the next call.
+  template <int MAXIMA, int N>
+  __device__ __forceinline__ void post(const uint64 (&x)[N]) {
+    static_assert(N <= kMostSums && N <= kWarps, "a warp and a place for each sum");
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      const uint64 sum = n < MAXIMA ? max_of_warp(x[n]) : sum_of_warp(x[n]);
+      const uint64 sum = of_warp<MAXIMA>(x[n], n);
       if (lane == 0) shared.warps[warp][n] = sum;
     }
     __syncthreads();
-    if (warp == 0) {
-#pragma unroll
-      for (int n = 0; n < N; ++n) {
-        const uint64 sum = n < MAXIMA ? max_of_warp(shared.warps[lane][n]) : sum_of_warp(shared.warps[lane][n]);
-        if (lane < BLOCKS) send(lane, n, sum);
-      }
+    if (warp < N) {
+      const uint64 sum = of_warp<MAXIMA>(lane < kWarps ? shared.warps[lane][warp] : 0, warp);
+      if (lane < BLOCKS) send(lane, warp, sum);
     }
     wait();
-#pragma unroll
-    for (int n = 0; n < N; ++n) x[n] = lane < BLOCKS ? received(lane, n) : 0;
-    ++exchanges;
+    ++posts;
   }
 
-  // The same over the row.
+  // Adds up x over each block. Lane b of every warp gets what block b has.
+  __device__ __forceinline__ uint64 exchange(uint64 x) {
+    const uint64 one[1] = {x};
+    post<0>(one);
+    return posted(threadIdx.x & 31, 0);
+  }
+
+  // Over the row, takes the maximum of the first MAXIMA of x and adds up the others.
   template <int MAXIMA = 0, int N>
   __device__ __forceinline__ void reduce(uint64 (&x)[N]) {
-    exchange<MAXIMA>(x);
+    post<MAXIMA>(x);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (N == 1) {
+      x[0] = of_warp<MAXIMA>(posted(lane, 0), 0);
+      return;
+    }
+    // A warp for each: adding up in all of them costs more than the barrier.
+    if (warp < N) {
+      const uint64 total = of_warp<MAXIMA>(posted(lane, warp), warp);
+      if (lane == 0) shared.totals[warp] = total;
+    }
+    __syncthreads();
 #pragma unroll
-    for (int n = 0; n < N; ++n) x[n] = n < MAXIMA ? max_of_warp(x[n]) : sum_of_warp(x[n]);
+    for (int n = 0; n < N; ++n) x[n] = shared.totals[n];
   }
 };
 
