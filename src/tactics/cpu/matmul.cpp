@@ -156,7 +156,6 @@ constexpr Offer kAmxOffers[] = {
     {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},
     {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
     {kPairs, 16, 32, 512, 0, 1, kAny, 17, kAny},
-    {kPairs, 16, 32, 352, 0, 17, kAny, 0, 0},
 };
 constexpr SourceTraits kAmx = {"cpu.matmul_amx", CpuLevel::kAmx, true, kAmxOffers};
 
