@@ -85,6 +85,13 @@ Target with_device(Target target, const TimingCache& timings) {
   return target;
 }
 
+// The passes to leave out: as the user says, and those that make what no tactic for the target solves.
+std::vector<std::string> passes_left_out(const ResolvedConfig& resolved) {
+  std::vector<std::string> names = resolved.config.disable;
+  if (resolved.target.kind == "cuda") names.emplace_back("fuse_matmul_gate");
+  return names;
+}
+
 Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache& timings, BuildReport& report,
                     Progress& progress) {
   PhaseClock clock(report);
@@ -93,7 +100,7 @@ Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache
   report.overrides = resolved.overrides;
   Network network = loaded_network(checkpoint, resolved);
   clock.end("load");
-  network = run_passes(std::move(network), resolved.config.disable);
+  network = run_passes(std::move(network), passes_left_out(resolved));
   clock.end("passes");
   std::vector<ProgramShape> programs = program_shapes(network, resolved.limits, resolved.target);
   TuneOptions options;
@@ -162,7 +169,7 @@ Network loaded_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
 }
 
 Network optimized_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
-  return run_passes(loaded_network(checkpoint, resolved), resolved.config.disable);
+  return run_passes(loaded_network(checkpoint, resolved), passes_left_out(resolved));
 }
 
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,

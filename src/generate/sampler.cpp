@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "base/error.h"
-#include "tensor/sample_columns.h"
 
 namespace ingot {
 
@@ -135,13 +134,23 @@ void Sampler::describe(int32_t seat, bool pending, StepBatch::Sampling& rows) co
   auto top_k = static_cast<int32_t>(std::min<int64_t>(p.top_k, INT32_MAX));
   auto high = static_cast<int32_t>(random >> sample::kLowBits);
   auto low = static_cast<int32_t>(random & ((uint64_t{1} << sample::kLowBits) - 1));
-  rows.choices.insert(rows.choices.end(), {seat, top_k, high, low, begin, end, pending && has_penalties()});
+  auto logprobs = told_by_device() ? static_cast<int32_t>(p.logprobs) : -1;
+  rows.choices.insert(rows.choices.end(), {seat, top_k, high, low, begin, end, pending && has_penalties(), logprobs});
 }
 
 SampledToken Sampler::tell(int32_t id, std::span<const float> logits) {
   SampledToken token{id};
   if (params_.logprobs >= 0)
     token.logprob = static_cast<float>(logits[static_cast<size_t>(id)] - list_likeliest(logits, token));
+  return token;
+}
+
+SampledToken Sampler::tell(int32_t id, std::span<const int32_t> likeliest, std::span<const float> logprobs) const {
+  SampledToken token{id};
+  if (params_.logprobs < 0) return token;
+  token.logprob = logprobs[0];
+  for (size_t i = 0; i < likeliest.size() && likeliest[i] >= 0; ++i)
+    token.likeliest.emplace_back(likeliest[i], logprobs[1 + i]);
   return token;
 }
 

@@ -9,6 +9,7 @@
 
 #include "generate/step_batch.h"
 #include "ingot/sampling.h"
+#include "tensor/sample_columns.h"
 
 namespace ingot {
 
@@ -41,8 +42,12 @@ class Sampler {
   // Where the device chooses: adds the row of the next token, behind one in the same seat that is not accepted yet if
   // it is `pending`.
   void describe(int32_t seat, bool pending, StepBatch::Sampling& rows) const;
-  // What sample() would say of the token that was chosen; `logits` only matter when log-probabilities are wanted.
+  // Whether the device tells all that is wanted of a token; else its logits are needed.
+  bool told_by_device() const { return params_.logprobs <= sample::kMostLikeliest; }
+  // What sample() would say of the token that was chosen: from the logits, or from what the device told, in the columns
+  // of ops/sample.h. Neither matters when no log-probabilities are wanted.
   SampledToken tell(int32_t id, std::span<const float> logits);
+  SampledToken tell(int32_t id, std::span<const int32_t> likeliest, std::span<const float> logprobs) const;
 
   const SamplingParams& params() const { return params_; }
   int64_t accepted() const { return accepted_; }

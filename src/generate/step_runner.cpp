@@ -58,6 +58,11 @@ void check_input(const PlanInput& input, const NamedInput& known) {
        enum_name(known.dtype), known.columns);
 }
 
+void check_output(const PlanOutput& output, const TensorType& needed) {
+  if (output.type != needed)
+    fail(ErrorCode::kIncompatible, "the output {} is {}, not {}", output.name, print(output.type), print(needed));
+}
+
 // The largest value of `symbol` in any of the programs; `otherwise` when none has it.
 int64_t largest(const std::vector<const ResolvedProgram*>& programs, std::string_view symbol, int64_t otherwise) {
   int64_t most = -1;
@@ -123,11 +128,18 @@ void StepRunner::find_inputs() {
       vocab_size_ = shape[1].constant();
       logits_ = i;
     } else if (output.name == "chosen") {
-      if (output.type != TensorType{DType::kI32, {"outputs"}, ""})
-        fail(ErrorCode::kIncompatible, "the output chosen is {}, not i32[outputs]", print(output.type));
+      check_output(output, {DType::kI32, {"outputs"}, ""});
       chosen_ = static_cast<int64_t>(i);
+    } else if (output.name == "likeliest") {
+      check_output(output, {DType::kI32, {"outputs", sample::kMostLikeliest}, ""});
+      likeliest_ = i;
+    } else if (output.name == "logprobs") {
+      check_output(output, {DType::kF32, {"outputs", 1 + sample::kMostLikeliest}, ""});
+      logprobs_ = i;
     }
   }
+  if (chooses_tokens() && (likeliest_ == 0 || logprobs_ == 0))
+    fail(ErrorCode::kIncompatible, "the engine chooses tokens and does not tell how likely they are");
   if (vocab_size_ == 0) fail(ErrorCode::kIncompatible, "the engine has no output logits: it is not a language model");
 }
 
@@ -210,10 +222,13 @@ std::span<float> StepRunner::run(StepBatch& batch) {
   return {static_cast<float*>(context_->output("logits")), batch.outputs.size() * static_cast<size_t>(vocab_size_)};
 }
 
-void StepRunner::start(StepBatch& batch, std::span<const size_t> logit_rows, Readback& results) {
+void StepRunner::start(StepBatch& batch, bool told, std::span<const size_t> logit_rows, Readback& results) {
   bind(batch);
   context_->start(values_);
-  parts_.assign(1, {static_cast<size_t>(chosen_), 0, batch.outputs.size() * sizeof(int32_t)});
+  uint64_t column_bytes = batch.outputs.size() * sizeof(int32_t), told_bytes = told ? column_bytes : 0;
+  parts_ = {{static_cast<size_t>(chosen_), 0, column_bytes},
+            {likeliest_, 0, told_bytes * sample::kMostLikeliest},
+            {logprobs_, 0, told_bytes * (1 + sample::kMostLikeliest)}};
   uint64_t row_bytes = static_cast<uint64_t>(vocab_size_) * sizeof(float);
   for (size_t row : logit_rows) parts_.push_back({logits_, row * row_bytes, row_bytes});
   context_->read_back(parts_, results);

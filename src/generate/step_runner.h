@@ -38,8 +38,9 @@ class StepRunner {
 
   // Whether the engine chooses tokens by itself, as batch.sampling says, and reads them as ids below 0.
   bool chooses_tokens() const { return chosen_ >= 0; }
-  // Starts a step of such an engine. `results`: the chosen ids of batch.outputs, then the logits of these rows of them.
-  void start(StepBatch& batch, std::span<const size_t> logit_rows, Readback& results);
+  // Starts a step of such an engine. The parts of `results`: the chosen ids of batch.outputs; what it tells of them,
+  // likeliest and logprobs, both empty unless `told`; then the logits of these rows of them.
+  void start(StepBatch& batch, bool told, std::span<const size_t> logit_rows, Readback& results);
   Readback make_readback() const { return Readback(engine_->device()); }
 
  private:
@@ -64,7 +65,7 @@ class StepRunner {
   ScheduleLimits limits_;
   PaddingLimits padded_limits_;
   int64_t vocab_size_ = 0;
-  size_t logits_ = 0;  // places of outputs in the plan
+  size_t logits_ = 0, likeliest_ = 0, logprobs_ = 0;  // places of outputs in the plan
   int64_t chosen_ = -1;
   int64_t seats_ = 0;
   bool may_skip_outputs_ = true;  // steps without an output row run as such

@@ -1,7 +1,6 @@
 #include "generate/token_session.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
 
@@ -19,6 +18,13 @@ std::vector<int32_t> ids_of(const Json& config) {
   else
     value_from_json(*value, ids.emplace_back());
   return ids;
+}
+
+// Of a matrix that came back; empty where it did not.
+template <class T>
+std::span<const T> row_of(std::span<const std::byte> matrix, size_t row, size_t columns) {
+  if (matrix.empty()) return {};
+  return {reinterpret_cast<const T*>(matrix.data()) + row * columns, columns};
 }
 
 }  // namespace
@@ -131,15 +137,19 @@ bool TokenSession::start_flight() {
   if (!landed_.empty()) landed_.pop_back();
   flight.outputs = batch_.outputs;
   flight.logit_rows.clear();
+  bool told = false;
   for (size_t i = 0; i < flight.outputs.size(); ++i) {
     uint64_t id = flight.outputs[i].request;
     Running& running = *requests_.at(id);
     running.sampler.describe(scheduler_.seat(id), running.under_way > 0, batch_.sampling);
-    if (running.sampler.params().logprobs >= 0) flight.logit_rows.push_back(i);
+    if (!running.sampler.told_by_device())
+      flight.logit_rows.push_back(i);
+    else
+      told |= running.sampler.params().logprobs >= 0;
     ++running.under_way;
     if (running.sampler.accepted() + running.under_way < running.sampler.params().max_tokens) scheduler_.promise(id);
   }
-  runner_.start(batch_, flight.logit_rows, flight.results);
+  runner_.start(batch_, told, flight.logit_rows, flight.results);
   flights_.push_back(std::move(flight));
   return true;
 }
@@ -155,23 +165,24 @@ std::vector<TokenEvent> TokenSession::land_flight() {
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
   flight.results.wait();
-  std::span<const std::byte> ids = flight.results.part(0);
+  std::span<const int32_t> ids = row_of<int32_t>(flight.results.part(0), 0, flight.outputs.size());
   std::vector<TokenEvent> events;
   for (size_t i = 0, logits = 0; i < flight.outputs.size(); ++i) {
     uint64_t id = flight.outputs[i].request;
     bool has_logits = logits < flight.logit_rows.size() && flight.logit_rows[logits] == i;
-    std::span<const std::byte> row = has_logits ? flight.results.part(++logits) : std::span<const std::byte>();
+    if (has_logits) ++logits;
     auto found = requests_.find(id);
     if (found == requests_.end()) continue;  // it ended while this token was under way
     Running& running = *found->second;
-    int32_t token = 0;
-    std::memcpy(&token, ids.data() + i * sizeof(token), sizeof(token));
     --running.under_way;
-    events.push_back(
-        accept(id, running,
-               running.sampler.tell(token, {reinterpret_cast<const float*>(row.data()), row.size() / sizeof(float)})));
+    auto vocab = static_cast<size_t>(runner_.vocab_size());
+    events.push_back(accept(
+        id, running,
+        has_logits ? running.sampler.tell(ids[i], row_of<float>(flight.results.part(2 + logits), 0, vocab))
+                   : running.sampler.tell(ids[i], row_of<int32_t>(flight.results.part(1), i, sample::kMostLikeliest),
+                                          row_of<float>(flight.results.part(2), i, 1 + sample::kMostLikeliest))));
     if (events.back().finish_reason.empty())
-      scheduler_.keep_promise(id, token);
+      scheduler_.keep_promise(id, ids[i]);
     else
       cancel(id);
   }

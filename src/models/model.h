@@ -56,8 +56,9 @@ const ModelEntry& find_model(const Json& config);
 // [pool_pages.g, kv_heads, page_size, head_size]. Output logits f32 [outputs, vocab_size], and the final states.
 //
 // With choose_tokens, it also has the state last_tokens [seats] and the inputs sample_options f32 [outputs, 6],
-// sample_choices i32 [outputs, 7] and sample_listed i32 [listed, 2] (see ops/sample.h); ids below 0 name tokens that
-// were chosen before (next_ids); the output chosen i32 [outputs] holds the new ones.
+// sample_choices i32 [outputs, 8] and sample_listed i32 [listed, 2] (see ops/sample.h); ids below 0 name tokens that
+// were chosen before (next_ids); the output chosen i32 [outputs] holds the new ones, likeliest i32 [outputs, 20] and
+// logprobs f32 [outputs, 21] what is told about them.
 Network load_model(Checkpoint& checkpoint, const ModelOptions& options);
 
 }  // namespace ingot

@@ -11,6 +11,9 @@
 // and, shared by all groups:
 //   query_starts    [sequences+1] where each sequence's tokens begin in the packed list
 //   context_lengths [sequences]   positions in the cache after this step's tokens were written
+//
+// A sequence stands in a step once, and nothing in a step writes what is in front of its tokens there: these positions
+// are in the cache when the step starts. So a page that several sequences list is full, or copied before one goes on.
 #pragma once
 
 #include "ops/op.h"

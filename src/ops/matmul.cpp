@@ -22,6 +22,11 @@ Types Matmul::infer(const Types& inputs) const {
              format("w, a float matrix [n, {}] with x's k,", print(x.shape[1])));
   check_type(!wide || !is_wide_float(x.dtype), x, "x, f16 or bf16 because the result is wide,");
   TensorType y{result_dtype(*this, x.dtype), {x.shape[0], w.shape[0]}, ""};
+  if (gated) {
+    if (residual) fail(ErrorCode::kRuntime, "a gated matmul takes no residual");
+    check_type(w.shape[0].symbol.empty() && w.shape[0].constant() % 2 == 0, w, "w, a float matrix [2n, k],");
+    y.shape[1] = Dim(w.shape[0].constant() / 2);
+  }
   if (bias) {
     const TensorType& b = inputs[2];
     check_type((is_wide_float(b.dtype) || b.dtype == x.dtype) && b.rank() == 1 && b.shape[0] == w.shape[0], b,
@@ -36,18 +41,21 @@ Types Matmul::infer(const Types& inputs) const {
 
 HostTensors Matmul::evaluate(const HostTensors& inputs) const {
   const HostTensor &x = inputs[0], &w = inputs[1];
-  int64_t rows = x.size(0), k = x.size(1), n = w.size(0);
+  int64_t rows = x.size(0), k = x.size(1), n = gated ? w.size(0) / 2 : w.size(0);
   HostTensor y(TensorType{result_dtype(*this, x.type.dtype), {rows, n}, ""});
+  auto feature = [&](int64_t i, int64_t j) {
+    const double *a = x.values.data() + i * k, *b = w.values.data() + j * k;
+    double sum = 0;
+    for (int64_t l = 0; l < k; ++l) sum += a[l] * b[l];
+    return bias ? sum + inputs[2].values[static_cast<size_t>(j)] : sum;
+  };
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < n; ++j) {
-      const double *a = x.values.data() + i * k, *b = w.values.data() + j * k;
-      double sum = 0;
-      for (int64_t l = 0; l < k; ++l) sum += a[l] * b[l];
       size_t at = static_cast<size_t>(i * n + j);
-      if (bias) sum += inputs[2].values[static_cast<size_t>(j)];
-      sum = apply(function, sum);
-      if (residual) sum += inputs.back().values[at];
-      y.values[at] = sum;
+      double value = apply(function, feature(i, j));
+      if (gated) value *= feature(i, n + j);
+      if (residual) value += inputs.back().values[at];
+      y.values[at] = value;
     }
   }
   return {y};
@@ -55,14 +63,17 @@ HostTensors Matmul::evaluate(const HostTensors& inputs) const {
 
 double Matmul::evaluate_at(std::span<const TensorView> inputs, int, int64_t index) const {
   const TensorView &x = inputs[0], &w = inputs[1];
-  int64_t k = x.type.shape[1].constant(), n = w.type.shape[0].constant();
+  int64_t k = x.type.shape[1].constant(), n = w.type.shape[0].constant() / (gated ? 2 : 1);
   int64_t row = index / n, column = index % n;
-  double sum = 0;
-  for (int64_t l = 0; l < k; ++l) sum += x[row * k + l] * w[column * k + l];
-  if (bias) sum += inputs[2][column];
-  sum = apply(function, sum);
-  if (residual) sum += inputs.back()[index];
-  return sum;
+  auto feature = [&](int64_t j) {
+    double sum = 0;
+    for (int64_t l = 0; l < k; ++l) sum += x[row * k + l] * w[j * k + l];
+    return bias ? sum + inputs[2][j] : sum;
+  };
+  double value = apply(function, feature(column));
+  if (gated) value *= feature(n + column);
+  if (residual) value += inputs.back()[index];
+  return value;
 }
 
 std::vector<bool> Matmul::row_inputs(const Types& inputs) const {

@@ -1,8 +1,9 @@
-// y = function(x · wᵀ + bias) + residual
+// y = function(x · wᵀ + bias) + residual; gated: y = function(gate) * up, where [gate, up] = x · wᵀ + bias
 //
 // x [rows, k] float, w [n, k] float (one output feature per row, as Hugging Face stores linear layers), then, if the
 // fields say so, bias f32 or x's dtype [n] and residual [rows, n] of y's dtype. y [rows, n] has x's dtype, or f32 when
-// `wide`, which x of f16 or bf16 may ask for: the sums are not rounded to x's dtype then.
+// `wide`, which x of f16 or bf16 may ask for: the sums are not rounded to x's dtype then. A gated one has an even n,
+// gate before up, y [rows, n / 2] and no residual.
 #pragma once
 
 #include "ops/activation_function.h"
@@ -16,9 +17,11 @@ struct Matmul {
   ActivationFunction function = ActivationFunction::kNone;
   bool residual = false;
   bool wide = false;
+  bool gated = false;
   static constexpr auto fields() {
     return std::tuple{field("bias", &Matmul::bias), field("function", &Matmul::function),
-                      field("residual", &Matmul::residual), field("wide", &Matmul::wide)};
+                      field("residual", &Matmul::residual), field("wide", &Matmul::wide),
+                      field("gated", &Matmul::gated)};
   }
   Types infer(const Types& inputs) const;
   HostTensors evaluate(const HostTensors& inputs) const;

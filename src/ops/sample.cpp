@@ -34,7 +34,42 @@ class Row {
     return draw(logit(best));
   }
 
+  // Of what was chosen, and of the likeliest ids, if the row asks.
+  void tell(int64_t id, double* likeliest, double* logprobs) const {
+    if (choice(sample::kLogprobs) < 0) return;
+    double normalizer = log_sum();
+    *logprobs++ = given(id) - normalizer;
+    for (int64_t each : likeliest_ids(std::min(choice(sample::kLogprobs), sample::kMostLikeliest))) {
+      *likeliest++ = static_cast<double>(each);
+      *logprobs++ = given(each) - normalizer;
+    }
+  }
+
  private:
+  // A logit as it came.
+  double given(int64_t id) const { return inputs_[0].values[static_cast<size_t>(row_ * vocab_ + id)]; }
+
+  double log_sum() const {
+    double max = kImpossible, sum = 0;
+    for (int64_t i = 0; i < vocab_; ++i)
+      if (given(i) > max) max = given(i);
+    for (int64_t i = 0; i < vocab_; ++i)
+      if (given(i) > kImpossible) sum += std::exp(given(i) - max);
+    return std::isfinite(max) ? max + std::log(sum) : std::numeric_limits<double>::quiet_NaN();
+  }
+
+  std::vector<int64_t> likeliest_ids(int64_t count) const {
+    std::vector<int64_t> ids(static_cast<size_t>(vocab_));
+    std::iota(ids.begin(), ids.end(), 0);
+    auto end = ids.begin() + std::min(count, vocab_);
+    std::partial_sort(ids.begin(), end, ids.end(), [&](int64_t a, int64_t b) {
+      if (std::isnan(given(a)) != std::isnan(given(b))) return std::isnan(given(b));
+      return given(a) > given(b) || (!(given(b) > given(a)) && a < b);
+    });
+    ids.erase(end, ids.end());
+    return ids;
+  }
+
   double option(sample::Option column) const {
     return inputs_[1].values[static_cast<size_t>(row_ * sample::kOptions + column)];
   }
@@ -116,15 +151,21 @@ Types Sample::infer(const Types& inputs) const {
   fits = is_wide_float(options.dtype) && options.rank() == 2 && options.shape[1] == Dim(int64_t{sample::kOptions});
   check_type(fits && options.shape[0] == outputs, options, "options, f32[outputs, 6],");
   check_type(is_index_matrix(choices, sample::kChoices) && choices.shape[0] == outputs, choices,
-             "choices, i32[outputs, 7],");
+             "choices, i32[outputs, 8],");
   check_type(is_index_matrix(inputs[3], 2), inputs[3], "listed, i32[listed, 2],");
   check_type(is_index_vector(last), last, "last, i32[seats],");
-  return {{DType::kI32, {outputs}, ""}, last};
+  return {{DType::kI32, {outputs}, ""},
+          last,
+          {DType::kI32, {outputs, sample::kMostLikeliest}, ""},
+          {DType::kF32, {outputs, 1 + sample::kMostLikeliest}, ""}};
 }
 
 HostTensors Sample::evaluate(const HostTensors& inputs) const {
   int64_t outputs = inputs[0].size(0);
   HostTensor ids(TensorType{DType::kI32, {outputs}, ""}), last = inputs[4];
+  HostTensor likeliest(TensorType{DType::kI32, {outputs, sample::kMostLikeliest}, ""});
+  HostTensor logprobs(TensorType{DType::kF32, {outputs, 1 + sample::kMostLikeliest}, ""});
+  std::fill(likeliest.values.begin(), likeliest.values.end(), -1);
   for (int64_t i = 0; i < outputs; ++i) {
     Row row(inputs, i);
     double& id = ids.values[static_cast<size_t>(i)];
@@ -134,8 +175,10 @@ HostTensors Sample::evaluate(const HostTensors& inputs) const {
     double& chosen =
         last.values[static_cast<size_t>(checked_index(static_cast<double>(seat), last.size(0), "the seat"))];
     chosen = id = static_cast<double>(row.choose(chosen));
+    row.tell(static_cast<int64_t>(id), &likeliest.values[static_cast<size_t>(i * sample::kMostLikeliest)],
+             &logprobs.values[static_cast<size_t>(i * (1 + sample::kMostLikeliest))]);
   }
-  return {ids, last};
+  return {ids, last, likeliest, logprobs};
 }
 
 Types NextIds::infer(const Types& inputs) const {

@@ -11,7 +11,8 @@ Rewritten fold(const Match& match, Network& out) {
   Matmul matmul = match.op<Matmul>("matmul");
   const TensorType& bias = match.type("bias");
   if (bias.rank() != 1) return Unsupported{"what is added is no vector"};
-  if (matmul.function != ActivationFunction::kNone) return Unsupported{"the matmul applies a function before"};
+  if (matmul.gated || matmul.function != ActivationFunction::kNone)
+    return Unsupported{"the matmul applies a function before"};
   if (bias.dtype != DType::kF32 && bias.dtype != match.root().types[0].dtype)
     return Unsupported{format("the bias is {}", enum_name(bias.dtype))};
   matmul.bias = true;

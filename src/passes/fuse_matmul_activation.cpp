@@ -10,7 +10,7 @@ namespace {
 
 Rewritten fuse(const Match& match, Network& out) {
   Matmul matmul = match.op<Matmul>("matmul");
-  if (matmul.function != ActivationFunction::kNone || matmul.residual)
+  if (matmul.function != ActivationFunction::kNone || matmul.residual || matmul.gated)
     return Unsupported{"the matmul has a function or a residual already"};
   matmul.function = match.root_op<Activation>().function;
   return Values{out.add_one(matmul, match.inputs({match["x"], match["w"]}, "rest"), match.node("matmul").label)};

@@ -9,6 +9,7 @@ namespace {
 
 Rewritten fuse(const Match& match, Network& out) {
   Matmul matmul = match.op<Matmul>("matmul");
+  if (matmul.gated) return Unsupported{"a gated matmul takes no residual"};
   if (matmul.residual) return Unsupported{"the matmul has a residual already"};
   // Else the sum would have another dtype, or the residual is a vector: a bias that fold_bias refused.
   const TensorType& result = match.node("matmul").types[0];

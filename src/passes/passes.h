@@ -44,6 +44,9 @@ Network fuse_cast_matmul(Network, const PassContext&);
 // rms_norm or layer_norm of a sum, together with the sum.
 Network fuse_add_norm(Network, const PassContext&);
 
+// A gated activation of one matmul's halves becomes part of that matmul.
+Network fuse_matmul_gate(Network, const PassContext&);
+
 // An activation becomes the function of the matmul before it.
 Network fuse_matmul_activation(Network, const PassContext&);
 

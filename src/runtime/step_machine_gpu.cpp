@@ -5,6 +5,10 @@
 // Runs, copies of their inputs and copies of their outputs are work of one stream: so one place on the device serves
 // the inputs of all runs. On the host the pieces take turns, because a run may be prepared while the one before it
 // waits.
+//
+// The copy of the inputs also is what parts two runs: kernels start before those in front of them have ended
+// (programmatic dependent launch), and read inputs and what earlier runs left in states without waiting for these. No
+// kernel overtakes a copy, so all of the run before has ended then. A run without inputs has nothing to read so early.
 #include <algorithm>
 #include <bit>
 #include <cassert>

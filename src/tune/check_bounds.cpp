@@ -85,15 +85,25 @@ double function_error(ActivationFunction function, double x, double error) {
 void matmul(Case& c) {
   const Matmul& op = *c.problem.op.as<Matmul>();
   const HostTensor &x = c.in[0], &w = c.in[1];
-  int64_t k = x.size(1), n = w.size(0);
+  int64_t k = x.size(1), n = op.gated ? w.size(0) / 2 : w.size(0);
   double a = c.operand_roundoff(x.type.dtype), b = c.operand_roundoff(w.type.dtype);
-  c.each(0, [&](size_t i) {
-    int64_t row = static_cast<int64_t>(i) / n, column = static_cast<int64_t>(i) % n;
+  struct Feature {
+    double value, error;
+  };
+  auto feature = [&](int64_t row, int64_t column) {
     Dot products = dot(x.values.data() + row * k, w.values.data() + column * k, k);
     double bias = op.bias ? c.in[2].values[static_cast<size_t>(column)] : 0, z = products.sum + bias;
-    double error = sum_error(products, k) + operand_error(products, a, b) + kU * std::abs(z);
-    error = function_error(op.function, z, error);
-    return op.residual ? error + kU * std::abs(c.value(0, i)) : error;
+    return Feature{z, sum_error(products, k) + operand_error(products, a, b) + kU * std::abs(z)};
+  };
+  c.each(0, [&](size_t i) {
+    int64_t row = static_cast<int64_t>(i) / n, column = static_cast<int64_t>(i) % n;
+    Feature gate = feature(row, column);
+    double error = function_error(op.function, gate.value, gate.error);
+    if (op.gated) {
+      Feature up = feature(row, n + column);
+      error = error * (std::abs(up.value) + up.error) + up.error * std::abs(apply(op.function, gate.value));
+    }
+    return op.residual || op.gated ? error + kU * std::abs(c.value(0, i)) : error;
   });
 }
 
@@ -341,11 +351,30 @@ void shift_column(HostTensor& matrix, int64_t column, double shift, double most)
     matrix.values[i] = std::clamp(matrix.values[i] + shift, 0.0, most);
 }
 
+// What a log-probability may be wrong by: the exponents and their sum, the logarithm, and the subtractions.
+void logprob_errors(Case& c) {
+  constexpr double kUnit = 0x1p-40;  // sums of weights may be sums of multiples of twice that
+  const int64_t vocab = c.in[0].size(1), columns = c.out[3].size(1);
+  for (int64_t row = 0; row < c.out[3].size(0); ++row) {
+    const double* logits = c.in[0].values.data() + row * vocab;
+    double max = *std::max_element(logits, logits + vocab), sum = 0, lost = 0;
+    for (int64_t i = 0; i < vocab; ++i) {
+      double weight = std::exp(logits[i] - max);
+      sum += weight;
+      if (weight > 0) lost += weight * kU * (8 + max - logits[i]) + kUnit;
+    }
+    for (int64_t i = row * columns; i < (row + 1) * columns; ++i)
+      c.errors[3][static_cast<size_t>(i)] =
+          lost / sum + kU * (2 + 4 * std::log(sum) + 2 * std::abs(c.value(3, static_cast<size_t>(i))));
+  }
+}
+
 // A row must give the same token unless a change of its random number, its top_p or its min_p by the rounding of the
 // sums gives another one: then the choice lies between two tokens, and the row says nothing.
 void sample(Case& c) {
   constexpr double kShift = 1e-5, kMostHigh = 0x1p31 - 1;
-  for (std::vector<double>& output : c.errors) std::fill(output.begin(), output.end(), kExact);
+  c.copies();
+  logprob_errors(c);
   for (int variant = 0; variant < 4; ++variant) {
     HostTensors in = c.in;
     double shift = variant % 2 == 0 ? kShift : -kShift;
@@ -360,6 +389,7 @@ void sample(Case& c) {
       if (ids.values[row] == c.value(0, row)) continue;
       double seat = c.in[2].values[row * sample::kChoices + sample::kSeat];
       c.errors[0][row] = c.errors[1][static_cast<size_t>(seat)] = INFINITY;
+      c.errors[3][row * static_cast<size_t>(c.out[3].size(1))] = INFINITY;
     }
   }
 }

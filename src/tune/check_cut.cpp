@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "ops/attention.h"
+#include "ops/matmul.h"
 #include "ops/sample.h"
 
 namespace ingot {
@@ -74,15 +75,18 @@ Cut cut_matmul(const Problem& problem, const Inputs& inputs) {
   int64_t n = problem.outputs[0].shape[1].constant();
   Indices rows = spread(problem.outputs[0].shape[0].constant(), 8);
   Indices columns = spread(n, kElements / std::max<int64_t>(1, static_cast<int64_t>(rows.size())));
+  Indices features = columns;  // the rows of w behind them
+  if (problem.op.as<Matmul>()->gated)
+    for (int64_t column : columns) features.push_back(n + column);
   Cut cut;
-  cut.inputs = {gathered(inputs.view(0), rows), gathered(inputs.view(1), columns)};
+  cut.inputs = {gathered(inputs.view(0), rows), gathered(inputs.view(1), features)};
   Indices indices;
   for (int64_t row : rows)
     for (int64_t column : columns) indices.push_back(row * n + column);
   for (size_t i = 2; i < inputs.size(); ++i) {
     TensorView view = inputs.view(i);
     if (view.type.rank() == 1) {
-      cut.inputs.push_back(gathered(view, columns));
+      cut.inputs.push_back(gathered(view, features));
       continue;
     }
     Shape shape = {static_cast<int64_t>(rows.size()), static_cast<int64_t>(columns.size())};
@@ -239,7 +243,7 @@ Cut cut_sample(const Problem& problem, const Inputs& inputs) {
   }
   cut.inputs.emplace_back(inputs.view(3));
   cut.inputs.push_back(gathered(inputs.view(4), seats));
-  cut.indices = {rows, seats};
+  cut.indices = {rows, seats, gathered_indices(problem.outputs[2], rows), gathered_indices(problem.outputs[3], rows)};
   return finished(problem, std::move(cut));
 }
 

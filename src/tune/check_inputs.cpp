@@ -100,6 +100,12 @@ class InputMaker {
     const TensorType& type = problem_.inputs[input];
     for (int64_t i = 0; i < type.elements(); ++i) store_element(type.dtype, inputs_.data(input), i, f(i));
   }
+  // The same from f(index, value).
+  template <class F>
+  void replace(size_t input, F f) {
+    TensorView view = inputs_.view(input);
+    each(input, [&](int64_t i) { return f(i, view[i]); });
+  }
   void integers(size_t input, const std::vector<int64_t>& values) {
     each(input, [&](int64_t i) { return static_cast<double>(values[static_cast<size_t>(i)]); });
   }
@@ -216,19 +222,25 @@ void fill_route(InputMaker& make) {
 struct SampleRow {
   double temperature = 0, top_p = 1, min_p = 0;
   int64_t top_k = 0;
+  int64_t logprobs = -1;
   bool listed = false, pending = false, chooses = true;
+  // Normal ones; or some equal ones, the others -inf.
+  enum { kNormal, kTwoOfThreeEqual, kNineEqual } logits = kNormal;
 };
 constexpr SampleRow kSampleRows[] = {
     {},
-    {.temperature = 0.8},
-    {.temperature = 1, .top_k = 20},
+    {.temperature = 0.8, .logprobs = 0},
+    {.temperature = 1, .top_k = 20, .logprobs = 3},
     {.temperature = 1.2, .top_p = 0.9},
     {.temperature = 0.7, .min_p = 0.05},
-    {.temperature = 0.9, .top_p = 0.95, .min_p = 0.01, .top_k = 50, .listed = true, .pending = true},
-    {.chooses = false},
-    {.listed = true, .pending = true},
+    {.temperature = 0.9, .top_p = 0.95, .min_p = 0.01, .top_k = 50, .logprobs = 20, .listed = true, .pending = true},
+    {.logprobs = 5, .chooses = false},
+    {.logprobs = 7, .listed = true, .pending = true},
     {.temperature = 1.5, .top_k = 1},
     {.temperature = 2, .top_p = 0.3, .listed = true},
+    {.temperature = 1, .top_p = 0.7, .top_k = 301, .logprobs = 20, .logits = SampleRow::kTwoOfThreeEqual},
+    {.temperature = 1, .top_p = 0.9, .top_k = 50, .logprobs = 20, .logits = SampleRow::kNineEqual},
+    {.logprobs = 20},
 };
 
 void fill_sample(InputMaker& make) {
@@ -247,13 +259,19 @@ void fill_sample(InputMaker& make) {
     int64_t seat = row.chooses && i < seats ? order[static_cast<size_t>(i)] : -1;
     options.insert(options.end(), {row.temperature, row.top_p, row.min_p, 1.3, 0.4, 0.1});
     choices.insert(choices.end(), {seat, row.top_k, random.below(int64_t{1} << 31), random.below(int64_t{1} << 22),
-                                   next_pair, next_pair + count, row.pending ? 1 : 0});
+                                   next_pair, next_pair + count, row.pending ? 1 : 0, row.logprobs});
     next_pair += count;
     for (int64_t j = 0; j < count; ++j)
       listed.insert(listed.end(), {(start + j * (vocab / share)) % vocab, j % 7 == 6 ? -1 : j % 4});
   }
   listed.resize(static_cast<size_t>(2 * pairs), 0);
   make.normal(0, 3);
+  make.replace(0, [&](int64_t i, double logit) {
+    auto kind = kSampleRows[i / vocab % kKinds].logits;
+    if (kind == SampleRow::kNormal) return logit;
+    bool equal = kind == SampleRow::kTwoOfThreeEqual ? i % vocab % 3 != 1 : i % vocab % (vocab / 9 + 1) == 0;
+    return equal ? 0.5 : -INFINITY;
+  });
   make.each(1, [&](int64_t i) { return options[static_cast<size_t>(i)]; });
   make.integers(2, choices);
   make.integers(3, listed);

@@ -18,8 +18,6 @@
 namespace ingot {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 // Everything in a directory, by name.
 std::vector<std::string> listing(const std::filesystem::path& directory) {
   std::vector<std::string> names;

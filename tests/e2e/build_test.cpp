@@ -19,8 +19,6 @@ void expect_equal_files(const std::string& a, const std::string& b) {
   EXPECT_TRUE(read_text_file(a) == read_text_file(b)) << a << " and " << b << " differ";
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 Json result_of(const ProgramRun& run) {
   EXPECT_EQ(run.code, 0) << run.err;
   return run.code == 0 ? parse_json(run.out) : Json::object();

@@ -9,12 +9,15 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/mapped_file.h"
 #include "e2e/temporary_directory.h"
 
 namespace ingot {
+
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 struct ProgramRun {
   int code = -1;  // 128 + signal when one ended it

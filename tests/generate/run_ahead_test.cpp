@@ -17,12 +17,16 @@ Plan choosing(Plan plan) {
     plan.inputs.push_back({name, parse_type(type)});
     return BufferRef{BufferKind::kInput, static_cast<int64_t>(plan.inputs.size()) - 1, 0, plan.inputs.back().type};
   };
-  BufferRef options = input("sample_options", "f32[outputs, 6]"), choices = input("sample_choices", "i32[outputs, 7]"),
+  BufferRef options = input("sample_options", "f32[outputs, 6]"), choices = input("sample_choices", "i32[outputs, 8]"),
             listed = input("sample_listed", "i32[listed, 2]");
   plan.states.push_back({"last_tokens", parse_type("i32[seats]"), ""});
   BufferRef last{BufferKind::kState, static_cast<int64_t>(plan.states.size()) - 1, 0, plan.states.back().type};
   plan.outputs.push_back({"chosen", parse_type("i32[outputs]")});
-  BufferRef chosen{BufferKind::kOutput, 1, 0, plan.outputs[1].type};
+  plan.outputs.push_back({"likeliest", parse_type("i32[outputs, 20]")});
+  plan.outputs.push_back({"logprobs", parse_type("f32[outputs, 21]")});
+  BufferRef results[3];
+  for (int64_t i : {0, 1, 2})
+    results[i] = {BufferKind::kOutput, 1 + i, 0, plan.outputs[static_cast<size_t>(1 + i)].type};
   for (Program& program : plan.programs) {
     program.dims.push_back({"listed", 0, 0, 1 << 20});
     program.dims.push_back({"seats", 1, 1, TinyModel::kMaxSequences});
@@ -35,10 +39,17 @@ Plan choosing(Plan plan) {
     Step next{.kernel = "cpu.next_ids", .buffers = {program.steps[0].buffers[0], last, ids}, .label = "next_ids"};
     program.steps[0].buffers[0] = ids;
     program.steps.insert(program.steps.begin(), next);
-    Step sample{
-        .kernel = "cpu.sample",
-        .buffers = {{BufferKind::kOutput, 0, 0, plan.outputs[0].type}, options, choices, listed, last, chosen, last},
-        .label = "sample"};
+    Step sample{.kernel = "cpu.sample",
+                .buffers = {{BufferKind::kOutput, 0, 0, plan.outputs[0].type},
+                            options,
+                            choices,
+                            listed,
+                            last,
+                            results[0],
+                            last,
+                            results[1],
+                            results[2]},
+                .label = "sample"};
     sample.scratch_bytes = TinyModel::kMaxOutputs * TinyModel::kVocab * 4;
     sample.scratch_offset = room(static_cast<int64_t>(sample.scratch_bytes));
     program.steps.push_back(sample);
@@ -85,7 +96,7 @@ class RunAhead : public testing::Test {
     return ids;
   }
   static std::vector<SamplingParams> every_kind() {
-    std::vector<SamplingParams> kinds(10);
+    std::vector<SamplingParams> kinds(12);
     kinds[1].temperature = 1.2f;
     kinds[2].temperature = 1, kinds[2].top_k = 5;
     kinds[3].temperature = 2, kinds[3].top_p = 0.8f;
@@ -101,6 +112,8 @@ class RunAhead : public testing::Test {
                 .frequency_penalty = 0.2f};
     kinds[8].stop_ids = {3, 7, 11, 19}, kinds[8].min_tokens = 12;
     kinds[9].temperature = 1, kinds[9].logprobs = 3, kinds[9].stop_ids = {5, 9};
+    kinds[10].logprobs = 20, kinds[10].presence_penalty = 1;
+    kinds[11].temperature = 1, kinds[11].logprobs = 25;  // more than the engine tells
     for (size_t i = 0; i < kinds.size(); ++i) {
       kinds[i].seed = 7 + i;
       kinds[i].max_tokens = 30 - static_cast<int64_t>(i);
@@ -131,7 +144,7 @@ TEST_F(RunAhead, GivesTheTokensThatTheHostWouldChoose) {
         EXPECT_GT(many->scheduler().preemptions(), 0);
       }
     }
-    ASSERT_EQ(told[0].size(), 10u);
+    ASSERT_EQ(told[0].size(), 12u);
     EXPECT_EQ(told[0], told[1]) << pages << " pages, chunks of " << chunk;
     EXPECT_EQ(told[0], told[2]) << pages << " pages, chunks of " << chunk;
   }

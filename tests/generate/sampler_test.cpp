@@ -273,6 +273,23 @@ TEST(Sampler, TellsWhatTheDeviceChoseAsIfItHadChosen) {
   EXPECT_EQ(told.logprob, here.logprob);
   EXPECT_EQ(told.likeliest, here.likeliest);
   EXPECT_EQ(Sampler({}, {}, {}).tell(17, {}).id, 17);
+  // The device asks for the same, and tells it in columns.
+  EXPECT_EQ(described(Sampler(params, {}, {}), false).choices[sample::kLogprobs], 3);
+  std::vector<int32_t> likeliest(sample::kMostLikeliest, -1);
+  std::vector<float> logprobs(1 + sample::kMostLikeliest, 0);
+  logprobs[0] = here.logprob;
+  for (size_t i = 0; i < 3; ++i) std::tie(likeliest[i], logprobs[1 + i]) = here.likeliest[i];
+  told = Sampler(params, {}, {}).tell(here.id, likeliest, logprobs);
+  EXPECT_EQ(told.id, here.id);
+  EXPECT_EQ(told.logprob, here.logprob);
+  EXPECT_EQ(told.likeliest, here.likeliest);
+  told = Sampler({}, {}, {}).tell(17, likeliest, logprobs);
+  EXPECT_EQ(told.id, 17);
+  EXPECT_TRUE(told.likeliest.empty());
+  // More than it has columns for is made of the logits.
+  Sampler all({.logprobs = sample::kMostLikeliest + 1}, {}, {});
+  EXPECT_FALSE(all.told_by_device());
+  EXPECT_EQ(described(all, false).choices[sample::kLogprobs], -1);
 }
 
 TEST(Sampling, PadsWithRowsThatChooseNothing) {
@@ -280,9 +297,9 @@ TEST(Sampling, PadsWithRowsThatChooseNothing) {
   Sampler({.temperature = 1}, {}, {}).describe(2, false, rows);
   rows.pad(3);
   EXPECT_EQ(rows.options.size(), 3 * 6u);
-  ASSERT_EQ(rows.choices.size(), 3 * 7u);
+  ASSERT_EQ(rows.choices.size(), 3 * 8u);
   EXPECT_EQ(rows.choices[0], 2);
-  for (size_t row : {1, 2}) EXPECT_EQ(rows.choices[row * 7], -1);
+  for (size_t row : {1, 2}) EXPECT_EQ(rows.choices[row * 8], -1);
   EXPECT_TRUE(rows.listed.empty());
   rows.listed.assign(10, 1);
   rows.pad(3);

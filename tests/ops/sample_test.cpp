@@ -16,6 +16,7 @@ struct Wish {
   std::vector<double> listed = {};  // pairs
   bool pending = false;
   double last = 0;
+  double logprobs = -1;
 };
 
 HostTensors inputs_of(const Wish& w) {
@@ -23,7 +24,7 @@ HostTensors inputs_of(const Wish& w) {
   double pairs = static_cast<double>(w.listed.size() / 2);
   return {tensor(format("f32[1, {}]", w.logits.size()), w.logits),
           tensor("f32[1, 6]", {w.temperature, w.top_p, w.min_p, w.repetition, w.presence, w.frequency}),
-          tensor("i32[1, 7]", {w.seat, w.top_k, high, low, 0, pairs, static_cast<double>(w.pending)}),
+          tensor("i32[1, 8]", {w.seat, w.top_k, high, low, 0, pairs, static_cast<double>(w.pending), w.logprobs}),
           tensor(format("i32[{}, 2]", w.listed.size() / 2), w.listed), tensor("i32[2]", {w.last, 77})};
 }
 
@@ -115,19 +116,58 @@ TEST(Sample, CountsTheTokenThatNobodyListedYet) {
   EXPECT_EQ(chosen({.listed = {2, -1}, .pending = true, .last = 2}), 3);
 }
 
+// The first columns of what is told of the row.
+std::vector<double> told(const Wish& wish, size_t output, size_t count) {
+  std::vector<double> values = call(Sample{}, inputs_of(wish))[output].values;
+  for (size_t i = count; i < values.size(); ++i) EXPECT_EQ(values[i], output == 2 ? -1 : 0);
+  values.resize(count);
+  return values;
+}
+
+TEST(Sample, TellsLogProbabilitiesOfTheLogitsAsTheyCame) {
+  double sum = std::log(1 + std::exp(1) + 2 * std::exp(3) + std::exp(2));
+  auto expect_near = [](const std::vector<double>& values, const std::vector<double>& expected) {
+    ASSERT_EQ(values.size(), expected.size());
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected[i], 1e-6);
+  };
+  // Neither penalties nor temperature nor filters have a part in them.
+  Wish wish{.temperature = 0.5, .top_k = 1, .listed = {2, -1, 3, -1}, .logprobs = 3};
+  ASSERT_EQ(chosen(wish), 4);
+  EXPECT_EQ(told(wish, 2, 3), (std::vector<double>{2, 3, 4}));
+  expect_near(told(wish, 3, 4), {2 - sum, 3 - sum, 3 - sum, 2 - sum});
+  // All there are; none; of a row that chooses nothing.
+  EXPECT_EQ(told({.logprobs = 30}, 2, 5), (std::vector<double>{2, 3, 4, 1, 0}));
+  expect_near(told({.logprobs = 0}, 3, 1), {3 - sum});
+  EXPECT_TRUE(told({.logprobs = 0}, 2, 0).empty());
+  EXPECT_TRUE(told({}, 3, 0).empty());
+  EXPECT_TRUE(told({.seat = -1, .logprobs = 3}, 3, 0).empty());
+  EXPECT_TRUE(told({.seat = -1, .logprobs = 3}, 2, 0).empty());
+  // At most 20, of many.
+  std::vector<double> many(50, 0.0);
+  EXPECT_EQ(told({.logits = many, .logprobs = 50}, 2, 20).back(), 19);
+  // Impossible ids, and what is no number.
+  Wish odd{.logits = {-INFINITY, NAN, 1, -INFINITY}, .logprobs = 4};
+  EXPECT_EQ(told(odd, 2, 4), (std::vector<double>{2, 0, 3, 1}));
+  std::vector<double> logprobs = told(odd, 3, 5);
+  EXPECT_EQ(logprobs[1], 0);
+  EXPECT_EQ(logprobs[3], -INFINITY);
+  EXPECT_TRUE(std::isnan(logprobs[4]));
+  EXPECT_TRUE(std::isnan(told({.logits = {INFINITY, 1}, .logprobs = 0}, 3, 1)[0]));
+}
+
 TEST(Sample, TypesSymbolicSizes) {
-  EXPECT_EQ(inferred(Sample{}, "f32[outputs, 50] f32[outputs, 6] i32[outputs, 7] i32[listed, 2] i32[seats]"),
-            "i32[outputs] i32[seats]");
+  EXPECT_EQ(inferred(Sample{}, "f32[outputs, 50] f32[outputs, 6] i32[outputs, 8] i32[listed, 2] i32[seats]"),
+            "i32[outputs] i32[seats] i32[outputs, 20] f32[outputs, 21]");
   EXPECT_EQ(AnyOp(Sample{}).aliased_input(1), 4);
   EXPECT_EQ(inferred(NextIds{}, "i32[tokens] i32[seats]"), "i32[tokens]");
 }
 
 TEST(Sample, RefusesWhatDoesNotFit) {
-  expect_contains(infer_error(Sample{}, "bf16[4, 50] f32[4, 6] i32[4, 7] i32[3, 2] i32[9]"), "logits, f32");
-  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[3, 6] i32[4, 7] i32[3, 2] i32[9]"), "options, f32");
+  expect_contains(infer_error(Sample{}, "bf16[4, 50] f32[4, 6] i32[4, 8] i32[3, 2] i32[9]"), "logits, f32");
+  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[3, 6] i32[4, 8] i32[3, 2] i32[9]"), "options, f32");
   expect_contains(infer_error(Sample{}, "f32[4, 50] f32[4, 6] i32[4, 6] i32[3, 2] i32[9]"), "choices, i32");
-  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[4, 6] i32[4, 7] i32[3] i32[9]"), "listed, i32");
-  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[4, 6] i32[4, 7] i32[3, 2] i32[9, 1]"), "last, i32");
+  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[4, 6] i32[4, 8] i32[3] i32[9]"), "listed, i32");
+  expect_contains(infer_error(Sample{}, "f32[4, 50] f32[4, 6] i32[4, 8] i32[3, 2] i32[9, 1]"), "last, i32");
   expect_contains(infer_error(NextIds{}, "f32[4] i32[2]"), "ids, i32");
 }
 

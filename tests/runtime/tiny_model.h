@@ -185,7 +185,7 @@ struct TinyModel {
     BufferRef picked = arena("f32[outputs, 16]", kMaxOutputs);
     step("cpu.gather_rows", "", {x, input("output_rows"), picked});
     step("cpu.matmul_portable", "", {picked, weight(2), BufferRef{BufferKind::kOutput, 0, 0, plan.outputs[0].type}},
-         matmul_scratch_bytes(MatmulTiling{}, kMaxOutputs, kSize));
+         matmul_scratch_bytes(MatmulParameters{}, kMaxOutputs, kSize, kSize));
     return program;
   }
 };

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "ops/matmul.h"
 #include "tactics/tactic.h"
 
 namespace ingot {
@@ -75,7 +76,8 @@ TEST_P(CudaCompile, EverySourceOfDeviceCode) {
 INSTANTIATE_TEST_SUITE_P(Architectures, CudaCompile, testing::Values("sm_80", "sm_89", "sm_90a", "sm_100a"),
                          [](const auto& info) { return std::string(info.param); });
 
-// Every problem is solved on every architecture, whatever its dtypes.
+// Every problem is solved on every architecture, whatever its dtypes; but gated matmuls, which builds for GPUs do not
+// make, by none.
 TEST(CudaSources, SolveEveryProblem) {
   for (const char* arch : {"sm_80", "sm_89", "sm_90a", "sm_100a"}) {
     Target target = parse_target(std::string("cuda:") + arch, 1);
@@ -83,7 +85,8 @@ TEST(CudaSources, SolveEveryProblem) {
       bool solved = false;
       for (const TacticSource* source : tactic_list())
         solved = solved || std::holds_alternative<std::vector<std::string>>(source->enumerate(problem, target));
-      EXPECT_TRUE(solved) << arch << ": " << problem.key();
+      const auto* matmul = problem.op.as<Matmul>();
+      EXPECT_EQ(solved, !(matmul && matmul->gated)) << arch << ": " << problem.key();
     }
   }
 }

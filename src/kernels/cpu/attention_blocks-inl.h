@@ -236,30 +236,42 @@ HWY_INLINE void wide_adjust(const AttentionRows& rows, int64_t lane, const Atten
   }
 }
 
-// Turns the scores of one vector of rows into weights and updates their running maxima and sums.
-HWY_INLINE void wide_softmax(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
-  if (!keys.all_seen || rows.soft_cap > 0) wide_adjust(rows, lane, keys);
-  float* scores = rows.scores + lane;
+// The greatest of the scores of one vector of rows and of `before`.
+HWY_INLINE Vector greatest_score(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys, Vector before) {
+  const float* scores = rows.scores + lane;
   const int64_t even_count = keys.count / 2 * 2;
-  const Vector before = hn::LoadU(kFloats, rows.greatest + lane);
   Vector greatest = before, odd = before;
   for (int64_t key = 0; key < even_count; key += 2) {
     greatest = hn::Max(greatest, hn::LoadU(kFloats, scores + key * rows.lanes));
     odd = hn::Max(odd, hn::LoadU(kFloats, scores + (key + 1) * rows.lanes));
   }
   if (even_count < keys.count) odd = hn::Max(odd, hn::LoadU(kFloats, scores + even_count * rows.lanes));
-  greatest = hn::Max(greatest, odd);
+  return hn::Max(greatest, odd);
+}
+
+// What a block of keys does to the running maxima and sums of one vector of rows.
+struct WideUpdate {
+  Vector before, greatest, sum;
+};
+HWY_INLINE void update_rows(const AttentionRows& rows, int64_t lane, const WideUpdate& update) {
+  const Vector factor = exp2_of_negative(kFloats, hn::Sub(update.before, update.greatest));
+  hn::StoreU(update.greatest, kFloats, rows.greatest + lane);
+  hn::StoreU(factor, kFloats, rows.factors + lane);
+  hn::StoreU(hn::MulAdd(hn::LoadU(kFloats, rows.sums + lane), factor, update.sum), kFloats, rows.sums + lane);
+}
+
+// Turns the scores of one vector of rows into weights and updates their running maxima and sums.
+HWY_INLINE void wide_softmax(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
+  if (!keys.all_seen || rows.soft_cap > 0) wide_adjust(rows, lane, keys);
+  const Vector before = hn::LoadU(kFloats, rows.greatest + lane), greatest = greatest_score(rows, lane, keys, before);
   Vector sum = hn::Zero(kFloats);
   for (int64_t key = 0; key < keys.count; ++key) {
-    float* place = scores + key * rows.lanes;
+    float* place = rows.scores + key * rows.lanes + lane;
     Vector weight = exp2_of_negative(kFloats, hn::Sub(hn::LoadU(kFloats, place), greatest));
     sum = hn::Add(sum, weight);
     hn::StoreU(weight, kFloats, place);
   }
-  const Vector factor = exp2_of_negative(kFloats, hn::Sub(before, greatest));
-  hn::StoreU(greatest, kFloats, rows.greatest + lane);
-  hn::StoreU(factor, kFloats, rows.factors + lane);
-  hn::StoreU(hn::MulAdd(hn::LoadU(kFloats, rows.sums + lane), factor, sum), kFloats, rows.sums + lane);
+  update_rows(rows, lane, {before, greatest, sum});
 }
 
 // kColumns elements of the values, for kVectors vectors of rows.

@@ -25,7 +25,7 @@ constexpr TileConfiguration kTiles;
 
 // The upper halves of both, `even` in the lower half of each word.
 __m512i join_upper_halves(__m512i even, __m512i odd) {
-  return _mm512_or_si512(_mm512_srli_epi32(even, 16), _mm512_and_si512(odd, _mm512_set1_epi32(-65536)));
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
 }
 
 struct TwoParts {
@@ -67,18 +67,26 @@ void pack_queries(const AttentionRows& rows, const float* const* source, float f
   }
 }
 
-// The weights of one vector of rows as pairs [kKeyBlock / 2][lanes], both parts; zeros behind the last key.
-void pack_weights(const AttentionRows& rows, int64_t lane, int64_t count) {
+// Turns the scores of one vector of rows into weights, as pairs [kKeyBlock / 2][lanes] of both parts with zeros behind
+// the last key, and updates the running maxima and sums of the rows.
+void soften_scores(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
+  if (!keys.all_seen || rows.soft_cap > 0) wide_adjust(rows, lane, keys);
+  const float* scores = rows.scores + lane;
+  const Vector before = hn::LoadU(kFloats, rows.greatest + lane), greatest = greatest_score(rows, lane, keys, before);
   const int64_t second = second_part(rows, kKeyBlock);
-  const float* weights = rows.scores + lane;
-  for (int64_t key = 0; key < round_up(count, 32); key += 2) {
-    const __m512 even = key < count ? _mm512_loadu_ps(weights + key * rows.lanes) : _mm512_setzero_ps();
-    const __m512 odd = key + 1 < count ? _mm512_loadu_ps(weights + (key + 1) * rows.lanes) : _mm512_setzero_ps();
-    const TwoParts parts = split(even, odd);
-    uint32_t* target = rows.weights + key / 2 * rows.lanes + lane;
-    _mm512_storeu_si512(target, parts.upper);
-    _mm512_storeu_si512(target + second, parts.lower);
+  uint32_t* weights = rows.weights + lane;
+  Vector sum = hn::Zero(kFloats);
+  for (int64_t key = 0; key < round_up(keys.count, 32); key += 2, weights += rows.lanes, scores += 2 * rows.lanes) {
+    Vector even = hn::Zero(kFloats), odd = even;
+    if (key < keys.count) even = exp2_of_negative(kFloats, hn::Sub(hn::LoadU(kFloats, scores), greatest));
+    if (key + 1 < keys.count)
+      odd = exp2_of_negative(kFloats, hn::Sub(hn::LoadU(kFloats, scores + rows.lanes), greatest));
+    sum = hn::Add(hn::Add(sum, even), odd);
+    const TwoParts parts = split(even.raw, odd.raw);
+    _mm512_storeu_si512(weights, parts.upper);
+    _mm512_storeu_si512(weights + second, parts.lower);
   }
+  update_rows(rows, lane, {before, greatest, sum});
 }
 
 // v_bf16 [count][v_stride] to values_bf16 [v_stride][kKeyBlock].
@@ -100,7 +108,7 @@ void transpose_values(const AttentionRows& rows, const AttentionKeys& keys) {
   }
 }
 
-// One operand pair of a product: A is [32 or more][depth], B pairs [depth / 2][lanes] with a second part.
+// One operand pair of a product: A is [16 or more][depth], B pairs [depth / 2][lanes] with a second part.
 struct TileOperands {
   const uint16_t* a;
   int64_t a_stride;
@@ -108,22 +116,20 @@ struct TileOperands {
   int64_t b_second, depth;
 };
 
-// Adds 32 rows of A times 32 lanes (16 if not kBoth) of B to the tiles 0 to 3.
+// Adds 16 rows of A times 32 lanes (16 if not kBoth) of B to the tiles 0 and 1. Few tile registers are in use, so that
+// more are left for the loads and products in flight: a core has few, and shares them between its hardware threads.
 template <bool kBoth>
 HWY_INLINE void multiply_tiles(const AttentionRows& rows, const TileOperands& x) {
   const int64_t a_bytes = x.a_stride * 2, b_bytes = rows.lanes * 4;
   for (int64_t i = 0; i < x.depth; i += 32) {
-    _tile_loadd(4, x.a + i, a_bytes);
-    _tile_loadd(5, x.a + 16 * x.a_stride + i, a_bytes);
+    _tile_loadd(2, x.a + i, a_bytes);
     for (int64_t part = 0; part <= x.b_second; part += x.b_second) {
       const uint32_t* b = x.b + part + i / 2 * rows.lanes;
-      _tile_loadd(6, b, b_bytes);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 5, 6);
+      _tile_loadd(3, b, b_bytes);
+      _tile_dpbf16ps(0, 2, 3);
       if constexpr (kBoth) {
-        _tile_loadd(7, b + 16, b_bytes);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(3, b + 16, b_bytes);
+        _tile_dpbf16ps(1, 2, 3);
       }
     }
   }
@@ -133,21 +139,15 @@ template <bool kBoth>
 HWY_INLINE void store_tiles(const AttentionRows& rows, float* target) {
   const int64_t bytes = rows.lanes * 4;
   _tile_stored(0, target, bytes);
-  _tile_stored(1, target + 16 * rows.lanes, bytes);
-  if constexpr (kBoth) {
-    _tile_stored(2, target + 16, bytes);
-    _tile_stored(3, target + 16 * rows.lanes + 16, bytes);
-  }
+  if constexpr (kBoth) _tile_stored(1, target + 16, bytes);
 }
 
 template <bool kBoth>
 void tile_scores(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
   const auto* q = reinterpret_cast<const uint32_t*>(rows.q) + lane;
-  for (int64_t key = 0; key < keys.count; key += 32) {
+  for (int64_t key = 0; key < keys.count; key += 16) {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
     multiply_tiles<kBoth>(
         rows, {keys.k_bf16 + key * rows.k_stride, rows.k_stride, q, second_part(rows, rows.k_stride), rows.k_stride});
     store_tiles<kBoth>(rows, rows.scores + key * rows.lanes + lane);
@@ -157,14 +157,10 @@ void tile_scores(const AttentionRows& rows, int64_t lane, const AttentionKeys& k
 template <bool kBoth>
 void tile_values(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
   const int64_t bytes = rows.lanes * 4;
-  for (int64_t column = 0; column < rows.v_stride; column += 32) {
+  for (int64_t column = 0; column < rows.v_stride; column += 16) {
     float* result = rows.result + column * rows.lanes + lane;
     _tile_loadd(0, result, bytes);
-    _tile_loadd(1, result + 16 * rows.lanes, bytes);
-    if constexpr (kBoth) {
-      _tile_loadd(2, result + 16, bytes);
-      _tile_loadd(3, result + 16 * rows.lanes + 16, bytes);
-    }
+    if constexpr (kBoth) _tile_loadd(1, result + 16, bytes);
     multiply_tiles<kBoth>(rows, {rows.values_bf16 + column * kKeyBlock, kKeyBlock, rows.weights + lane,
                                  second_part(rows, kKeyBlock), round_up(keys.count, 32)});
     store_tiles<kBoth>(rows, result);
@@ -173,6 +169,7 @@ void tile_values(const AttentionRows& rows, int64_t lane, const AttentionKeys& k
 
 void rescale_results(const AttentionRows& rows, int64_t lane) {
   const __m512 factor = _mm512_loadu_ps(rows.factors + lane);
+  if (_mm512_cmpeq_ps_mask(factor, _mm512_set1_ps(1)) == 0xffff) return;  // no maximum grew
   for (int64_t i = 0; i < rows.v_stride; ++i) {
     float* place = rows.result + i * rows.lanes + lane;
     _mm512_storeu_ps(place, _mm512_mul_ps(_mm512_loadu_ps(place), factor));
@@ -186,8 +183,7 @@ void attend_tiles(const AttentionRows& rows, const AttentionKeys& keys) {
     const bool both = lane + 16 < rows.lanes;
     both ? tile_scores<true>(rows, lane, keys) : tile_scores<false>(rows, lane, keys);
     for (int64_t half = lane; half < lane + (both ? 32 : 16); half += 16) {
-      wide_softmax(rows, half, keys);
-      pack_weights(rows, half, keys.count);
+      soften_scores(rows, half, keys);
       rescale_results(rows, half);
     }
     both ? tile_values<true>(rows, lane, keys) : tile_values<false>(rows, lane, keys);

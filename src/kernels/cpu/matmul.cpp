@@ -21,6 +21,13 @@ static_assert(kMatmulUnpackedPairs == 2 * kPanelFloats);
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+// What packed rows of x take.
+int64_t packed_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k) {
+  if (tiling.form == MatmulForm::kPairs)
+    return round_up(std::min(rows, kMatmulRowBlock), 32) * round_up(k, kPackedDepth) * 2;
+  return round_up(std::min(rows, kMatmulRowBlock) * k * static_cast<int64_t>(sizeof(float)), kAlignment);
+}
+
 // Threads take columns in pieces that are long enough for four strips side by side and short enough to share evenly.
 int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads) {
   constexpr int64_t kPieceBytes = 256 << 10, kPieceColumns = 4 * kStripColumns;
@@ -59,19 +66,27 @@ class MatmulKernel final : public Kernel {
     task.k = w.size[1];
     task.function = op_.function;
     task.activate = functions_.activate;
+    task.gate = functions_.gate;
+    task.gated = op_.gated && gates_products({op_, tiling_}, task.n);
     task.format = weight_format(w.dtype);
     task.panel_columns = panel_columns_;
     task.prefetch_bytes = tiling_.prefetch;
     int64_t rows = 1;
     for (int axis = 0; axis + 1 < x.rank; ++axis) rows *= x.size[static_cast<size_t>(axis)];
+    bool apart = op_.gated && !task.gated;
+    if (apart) task.function = ActivationFunction::kNone;
+    float* y = task.y;
     for (int64_t row = 0; row < rows; row += kMatmulRowBlock) {
       task.rows = std::min(rows - row, kMatmulRowBlock);
+      task.y = y;
+      if (apart) task.y = reinterpret_cast<float*>(launch.scratch + packed_bytes(tiling_, task.rows, task.k));
       if (tiling_.form == MatmulForm::kStream)
         stream(task, size_of(w.dtype), *launch.threads);
       else
         gemm(task, *launch.threads);
+      if (apart) gate(task, y, *launch.threads);
       task.x += task.rows * task.k;
-      task.y += task.rows * task.n;
+      y += task.rows * (op_.gated ? task.n / 2 : task.n);
       if (task.residual) task.residual += task.rows * task.n;
     }
   }
@@ -81,7 +96,7 @@ class MatmulKernel final : public Kernel {
     bool pairs = tiling_.form == MatmulForm::kPairs;
     if (pairs != (code_.stream == nullptr) || !code_.accepts_tile(tiling_.rows, tiling_.columns)) return false;
     if (tiling_.k_block <= 0 || tiling_.k_block % kPackedDepth != 0) return false;
-    if (panel_columns_ > 0 && tiling_.columns % panel_columns_ != 0) return false;
+    if (!pairs && panel_columns_ > 0 && tiling_.columns % panel_columns_ != 0) return false;
     bool unpacks = !pairs || panel_columns_ == 0;
     return !unpacks || tiling_.k_block * tiling_.columns <= (pairs ? kMatmulUnpackedPairs : kPanelFloats);
   }
@@ -97,47 +112,101 @@ class MatmulKernel final : public Kernel {
                          [&](int64_t begin, int64_t end) { code_.stream(task, begin, end); });
   }
 
-  void gemm(MatmulTask task, ThreadPool& threads) const {
-    task.tile_rows = tiling_.rows;
-    task.tile_columns = tiling_.columns;
-    task.k_block = tiling_.k_block;
-    RowTiles tiles(task.rows, task.tile_rows);
-    int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
-    threads.parallel_for(tiles.count * k_blocks, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        code_.pack_x(task, i / tiles.count * task.k_block, i % tiles.count, i % tiles.count + 1);
-    });
-    multiply(task, threads);
-  }
-
-  // Enough pieces for every thread: wide ones read x less often. Rows are cut into blocks whose packed x a thread's L2
-  // cache can hold, where that is the form's way, and further only when columns run out. A thread keeps to a block of
-  // rows while it has columns left.
-  void multiply(const MatmulTask& task, ThreadPool& threads) const {
-    RowTiles tiles(task.rows, task.tile_rows);
-    int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
-    int64_t wanted = threads.size() == 1 ? 1 : 4 * threads.size();
-    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 32;
-    int64_t row_pieces = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
-    int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
-    int64_t width = std::clamp<int64_t>(panels * row_pieces / wanted, 1, widest);
-    int64_t column_pieces = (panels + width - 1) / width;
-    row_pieces =
-        std::clamp<int64_t>(std::max(row_pieces, wanted / column_pieces), 1, std::min(tiles.count, kMostRowPieces));
-    std::array<std::atomic<int64_t>, kMostRowPieces> next{};
-    threads.run([&](int thread) {
-      for (int64_t i = 0; i < row_pieces; ++i) {
-        int64_t piece = (thread + i) % row_pieces;
-        for (int64_t c;
-             (c = next[static_cast<size_t>(piece)].fetch_add(1, std::memory_order_relaxed)) < column_pieces;) {
-          int64_t column = c * width * task.tile_columns;
-          code_.gemm(task, {column, std::min(task.n, column + width * task.tile_columns),
-                            tiles.count * piece / row_pieces, tiles.count * (piece + 1) / row_pieces});
-        }
+  // From both halves of task.y to y. Elements rather than rows are shared: one row of a wide model is work for several
+  // threads.
+  void gate(const MatmulTask& task, float* y, ThreadPool& threads) const {
+    int64_t n = task.n / 2;
+    threads.parallel_for(task.rows * n, kGateGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t count; begin < end; begin += count) {
+        int64_t row = begin / n, column = begin % n;
+        count = std::min(end - begin, n - column);
+        const float* both = task.y + row * task.n + column;
+        functions_.gate(op_.function, both, both + n, y + begin, count);
       }
     });
   }
 
+  void gemm(MatmulTask task, ThreadPool& threads) const {
+    task.tile_rows = tiling_.rows;
+    task.tile_columns = tiling_.columns;
+    task.k_block = tiling_.k_block;
+    Pieces pieces = cut(task, threads.size());
+    const int64_t panel = task.gated ? task.tile_columns / 2 : task.tile_columns;  // columns of y
+    int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
+    for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
+      int64_t begin = pieces.begin(piece), end = pieces.begin(piece + 1) * k_blocks;
+      for (int64_t i; (i = begin * k_blocks + next.fetch_add(1, std::memory_order_relaxed)) < end;)
+        code_.pack_x(task, i % k_blocks * task.k_block, i / k_blocks, i / k_blocks + 1);
+    });
+    for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
+      for (Chunk chunk = take(pieces, next); chunk.panels > 0; chunk = take(pieces, next)) {
+        MatmulRange range{chunk.first * panel, (chunk.first + chunk.panels) * panel, pieces.begin(piece),
+                          pieces.begin(piece + 1)};
+        range.column_end = std::min(task.columns(), range.column_end);
+        // A guess: the others that work on these rows take a chunk each before it is this thread's turn again.
+        int64_t others = std::max<int64_t>(0, threads.size() / pieces.rows - 1);
+        range.next_column = (next.load(std::memory_order_relaxed) + others * chunk.panels) * panel;
+        code_.gemm(task, range);
+      }
+    });
+  }
+
+  // How the output is shared: rows in pieces of row tiles, the columns of each in chunks of panels of tile_columns.
+  struct Pieces {
+    int64_t tiles, rows, panels;  // row tiles; pieces of them; panels
+    int64_t narrowest, widest;    // chunks, in panels
+    int64_t share;                // the part of the panels left that a chunk takes
+    int64_t begin(int64_t piece) const { return tiles * piece / rows; }
+  };
+  struct Chunk {
+    int64_t first, panels;
+  };
+
+  // Wide chunks read x less often, so they are as wide as leaves four for every thread, and rows are cut only when
+  // columns run out. Forms that cut rows anyway, into blocks whose packed x a thread's L2 cache can hold, do not mind
+  // narrow chunks: these get narrower towards the end, for threads can differ by a factor of two in speed.
+  Pieces cut(const MatmulTask& task, int threads) const {
+    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && task.tile_columns == 32;
+    int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
+    int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
+    int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
+    int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
+    int64_t width = std::clamp<int64_t>(panels * rows / wanted, 1, widest);
+    rows = std::clamp<int64_t>(std::max(rows, wanted / ((panels + width - 1) / width)), 1,
+                               std::min(tiles, kMostRowPieces));
+    if (threads == 1) return {tiles, rows, panels, widest, widest, 1};
+    if (!blocked) return {tiles, rows, panels, width, width, 1};
+    // Each chunk of a deep product reads all of x anew, from beyond the L2 cache.
+    int64_t narrowest = task.k > 2048 ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
+    return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, 3 * threads / rows)};
+  }
+
+  static Chunk take(const Pieces& pieces, std::atomic<int64_t>& next) {
+    int64_t first = next.load(std::memory_order_relaxed), panels = 0;
+    do {
+      if (first >= pieces.panels) return {};
+      panels = std::clamp((pieces.panels - first) / pieces.share, pieces.narrowest, pieces.widest);
+      panels = std::min(panels, pieces.panels - first);
+    } while (!next.compare_exchange_weak(first, first + panels, std::memory_order_relaxed));
+    return {first, panels};
+  }
+
+  // f(piece, counter of the piece) on every thread, which keeps to a piece of rows while there is work left in it.
+  template <class F>
+  static void for_each_piece(ThreadPool& threads, int64_t pieces, F&& f) {
+    struct alignas(64) Counter {
+      std::atomic<int64_t> next{0};
+    };
+    std::array<Counter, kMostRowPieces> counters;
+    threads.run([&](int thread) {
+      for (int64_t i = 0; i < pieces; ++i) {
+        int64_t piece = (thread + i) % pieces;
+        f(piece, counters[static_cast<size_t>(piece)].next);
+      }
+    });
+  }
+
+  static constexpr int64_t kGateGrain = 1024;
   static constexpr int64_t kPairRows = 256;
   static constexpr int64_t kMostRowPieces = 64;
   static constexpr int64_t kPieceColumns = 256;
@@ -165,10 +234,16 @@ int64_t panel_columns(std::string_view layout) {
   fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that the matrix products read", layout);
 }
 
-int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k) {
-  if (tiling.form == MatmulForm::kPairs)
-    return round_up(std::min(rows, kMatmulRowBlock), 32) * round_up(k, kPackedDepth) * 2;
-  return round_up(std::min(rows, kMatmulRowBlock) * k * static_cast<int64_t>(sizeof(float)), kAlignment);
+bool gates_products(const MatmulParameters& parameters, int64_t n) {
+  bool blocked = parameters.form == MatmulForm::kPairs && parameters.rows == 16 && parameters.columns == 32;
+  return blocked && !parameters.bias && n % (2 * kStripColumns) == 0;
+}
+
+int64_t matmul_scratch_bytes(const MatmulParameters& parameters, int64_t rows, int64_t n, int64_t k) {
+  int64_t bytes = packed_bytes(parameters, rows, k);
+  if (parameters.gated && !gates_products(parameters, n))
+    bytes += std::min(rows, kMatmulRowBlock) * n * static_cast<int64_t>(sizeof(float));
+  return bytes;
 }
 
 std::unique_ptr<Kernel> make_matmul_portable(std::string_view parameters) {

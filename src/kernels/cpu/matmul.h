@@ -47,8 +47,11 @@ enum class WeightFormat;
 WeightFormat weight_format(DType dtype);
 int64_t panel_columns(std::string_view layout);
 
-// Enough for `rows` and every smaller number.
-int64_t matmul_scratch_bytes(const MatmulTiling& tiling, int64_t rows, int64_t k);
+// Whether the products of a gated matmul apply the activation themselves; else it follows them, from scratch memory.
+bool gates_products(const MatmulParameters& parameters, int64_t n);
+
+// Enough for `rows` and every smaller number; n and k are the weight's.
+int64_t matmul_scratch_bytes(const MatmulParameters& parameters, int64_t rows, int64_t n, int64_t k);
 
 // Kernels named cpu.matmul_portable and so on. Arguments: x, w, bias and residual if the op has them, y. The last two
 // have the form pairs only, the others the other two.

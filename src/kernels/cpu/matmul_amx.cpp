@@ -1,15 +1,22 @@
 // Matrix multiplication with AMX: x is rounded to bf16 and packed to tiles of 16 rows by 32 k, weights are tiles of 16
-// k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features. Two by two tiles of sums use every loaded tile
-// twice; for up to 16 rows one by four read four strips of weights as four streams of memory.
+// k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features.
 //
-// Two by two, for many rows, is bound by the L2 cache, which gives a thread about one tile in the time of one product
-// while the loop needs one of x and one of weights. So weights of one k block and 32 features stay in the L1 cache
-// (32 KiB at k_block 512) while the row tiles of x, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB).
-// Between k blocks the sums of those rows, for up to 512 features, wait in a buffer of the thread. The weights of the
-// next features are prefetched evenly over all of this, so that memory is read at its own pace.
+// Many rows: one or two by two tiles of sums, a tile of x and one of weights, so that few tile registers are in use.
+// Loads and products in flight need registers as well, of which a core has few, and fewer still while its other
+// hardware thread works. There these forms are up to twice as fast as two by two sums with two tiles of each operand.
 //
-// One by four keeps its sums in tile registers over a block of k; between blocks they wait in y. The tile registers
-// belong to the thread: each range configures them and gives them back.
+// They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
+// row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
+// keeping, so that the weights stay. The weights of the next block of k are asked for before they are needed, and, from
+// memory and evenly over the whole time, those of the next features. Between blocks of k the sums wait in a buffer of
+// the thread; to store and load a tile of them costs about as much as one and a half products.
+//
+// A gated product takes a strip of the gate and one of up side by side and writes half as much.
+//
+// Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
+// registers over a block of k; between blocks they wait in y.
+//
+// The tile registers belong to the thread: each range configures them and gives them back.
 // g++ 12 warns falsely about the undefined registers inside its own intrinsics.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -17,6 +24,9 @@
 #include <stdint.h>
 
 #include "kernels/cpu/matmul_task.h"
+#include "kernels/cpu/vector_math-inl.h"
+
+static_assert(HWY_TARGET == HWY_AVX3);
 
 #define INGOT_INLINE inline __attribute__((always_inline))
 // The tile intrinsics of g++ do not tell the compiler which memory they read.
@@ -50,27 +60,22 @@ static void configure_tiles() {
   _tile_loadconfig(&config);
 }
 
-// Packed x: the blocks of k follow each other, each with its row tiles of tile_rows (16 or 32, not equalized; the last
-// filled up with zeros), each of these as one or two [kc / 32] runs of 1 KiB tiles.
+// Packed x: the blocks of k follow each other, each with its row tiles of 16 (not equalized; the last filled up with
+// zeros), each of these as a run of [kc / 32] tiles of 1 KiB.
 static char* packed_tile(const MatmulTask& task, int64_t k_begin, int64_t tile) {
-  int64_t padded = (task.rows + task.tile_rows - 1) / task.tile_rows * task.tile_rows;
-  int64_t steps = (block_depth(task, k_begin) + 31) / 32;
-  return static_cast<char*>(task.packed) + k_begin / 32 * (padded / 16) * kTileBytes +
-         tile * (task.tile_rows / 16) * steps * kTileBytes;
+  int64_t tiles = (task.rows + 15) / 16, steps = (block_depth(task, k_begin) + 31) / 32;
+  return static_cast<char*>(task.packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
 }
 
 static void pack_x(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, int64_t tile_end) {
   int64_t kc = block_depth(task, k_begin);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     char* out = packed_tile(task, k_begin, tile);
-    for (int64_t half = 0; half < task.tile_rows / 16; ++half)
-      for (int64_t k = 0; k < kc; k += 32)
-        for (int64_t i = 0; i < 16; ++i, out += 64) {
-          int64_t row = tile * task.tile_rows + half * 16 + i;
-          __m512i values =
-              row < task.rows ? round_to_bf16(task.x + row * task.k + k_begin + k, kc - k) : _mm512_setzero_si512();
-          _mm512_storeu_si512(out, values);
-        }
+    for (int64_t k = 0; k < kc; k += 32)
+      for (int64_t row = tile * 16; row < tile * 16 + 16; ++row, out += 64) {
+        const float* x = task.x + row * task.k + k_begin + k;
+        _mm512_storeu_si512(out, row < task.rows ? round_to_bf16(x, kc - k) : _mm512_setzero_si512());
+      }
   }
 }
 
@@ -132,137 +137,230 @@ static INGOT_INLINE void prefetch_tile(const PairStrip& strip, int64_t step, int
   for (int row = 0; row < 16; ++row) _mm_prefetch(at + row * strip.stride, _MM_HINT_T1);
 }
 
-// The sums of 32 rows by 32 features: four tiles of 16 by 16, one after the other.
-constexpr int64_t kSumFloats = 1024;
+// The sums of a row tile and two strips: one tile after the other.
+constexpr int64_t kTileFloats = 256, kSumFloats = 2 * kTileFloats;
 
-struct PairProduct {
-  const char *x0, *x1;
-  PairStrip w0, w1;
-  int64_t steps;
-  float* sums;
-  bool fresh;         // sums begin at zero
-  const char* ahead;  // weights to be needed soon, and how many cache lines of them to ask for in each step
-  int64_t ahead_lines;
+// Lines of two strips, to be asked for: so many of each in every step of a product.
+struct Wanted {
+  const char* strips[2] = {};
+  int64_t stride = 0, lines = 0;
 };
 
-static void multiply_2x2(const PairProduct& p) {
-  if (p.fresh) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  } else {
-    INGOT_MEMORY_BARRIER;
-    _tile_loadd(0, p.sums, 64);
-    _tile_loadd(1, p.sums + 256, 64);
-    _tile_loadd(2, p.sums + 512, 64);
-    _tile_loadd(3, p.sums + 768, 64);
-  }
-  INGOT_MEMORY_BARRIER;
-  const char* ahead = p.ahead;
-  for (int64_t step = 0; step < p.steps; ++step) {
-    for (int64_t line = 0; line < p.ahead_lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
-    _tile_loadd(6, p.w0.tiles + step * p.w0.step, p.w0.stride);
-    _tile_loadd(4, p.x0 + step * kTileBytes, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, p.w1.tiles + step * p.w1.step, p.w1.stride);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, p.x1 + step * kTileBytes, 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, p.sums, 64);
-  _tile_stored(1, p.sums + 256, 64);
-  _tile_stored(2, p.sums + 512, 64);
-  _tile_stored(3, p.sums + 768, 64);
-  INGOT_MEMORY_BARRIER;
+template <_mm_hint kHint>
+static INGOT_INLINE void ask_for(const char*& at, int64_t stride, int64_t lines) {
+  for (int64_t line = 0; line < lines; ++line, at += stride) _mm_prefetch(at, kHint);
 }
 
-// Writes the sums of one row tile to y, the parts of it that exist. Whole lines that nothing will be added to go past
-// the caches: y is larger than they are, and its rows are often so far apart that they evict each other.
-static void put_sums(const MatmulTask& task, const float* sums, int64_t row, int64_t rows, int64_t column,
-                     int64_t columns) {
-  float* y = task.y + row * task.n + column;
-  bool last = !task.bias && !task.residual && task.function == ActivationFunction::kNone;
-  bool stream = last && columns == 32 && task.n % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-  for (int64_t r = 0; r < rows; ++r, y += task.n) {
-    const float* line = sums + r / 16 * 512 + r % 16 * 16;
-    if (stream) {
-      _mm512_stream_ps(y, _mm512_load_ps(line));
-      _mm512_stream_ps(y + 16, _mm512_load_ps(line + 256));
-    } else {
-      for (int64_t c = 0; c < columns; c += 16) store_floats(y + c, _mm512_load_ps(line + c * 16), columns - c);
-    }
-  }
-  finish(task, row, row + rows, column, column + columns);
-}
-
-// Which lines of the next features' weights each product asks for.
-class Ahead {
+// Rows of finished sums that wait to be written to y. Whole lines that nothing will be added to go past the caches: y
+// is larger than they are, and its rows are often so far apart that they evict each other.
+class WaitingRows {
  public:
-  // The weights of 32 features from `column` on, for `depth` of k from k_begin, spread over `products` products.
-  Ahead(const MatmulTask& task, int64_t column, int64_t k_begin, int64_t depth, int64_t products) {
-    if (task.panel_columns == 0 || column + 32 > task.n) return;
-    int64_t tiles = (depth + 31) / 32;
-    first_ = packed_strip(task, column, k_begin).tiles;
-    second_ = task.panel_columns == 16 ? packed_strip(task, column + 16, k_begin).tiles : first_ + tiles * kTileBytes;
-    half_ = (products + 1) / 2;
-    bytes_ = (tiles * kTileBytes / half_ + 63) / 64 * 64;
+  WaitingRows() = default;
+  WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
+      : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
+    end_ = task.rows - row < 16 ? task.rows : row + 16;
+    y_ = task.y + row * task.columns() + column;
+    plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
+    bool lines = columns % 16 == 0 && task.columns() % 16 == 0 && reinterpret_cast<uintptr_t>(y_) % 64 == 0;
+    past_caches_ = plain_ && lines;
   }
-  void place(int64_t product, PairProduct& p) const {
-    p.ahead_lines = first_ ? (bytes_ / 64 + p.steps - 1) / p.steps : 0;
-    p.ahead = first_ ? (product < half_ ? first_ + product * bytes_ : second_ + (product - half_) * bytes_) : nullptr;
+
+  bool any() const { return row_ < end_; }
+  INGOT_INLINE void put_one() {
+    if (task_->gated)
+      put(0, gated());
+    else
+      for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
+    if (!plain_) finish(*task_, row_, row_ + 1, column_, column_ + columns_);
+    ++row_;
+    sums_ += 16;
+    y_ += task_->columns();
+  }
+  void put_all() {
+    while (any()) put_one();
   }
 
  private:
-  const char *first_ = nullptr, *second_ = nullptr;
-  int64_t half_ = 1, bytes_ = 0;
+  // What gates mostly have is done in place: beside the products that costs nothing, a call does.
+  INGOT_INLINE __m512 gated() const {
+    const hn::ScalableTag<float> d;
+    if (task_->function != ActivationFunction::kSilu) {
+      task_->gate(task_->function, sums_, sums_ + kTileFloats, sums_, 16);
+      return _mm512_load_ps(sums_);
+    }
+    auto gate = hn::Load(d, sums_), up = hn::Load(d, sums_ + kTileFloats);
+    return hn::Mul(hn::Mul(gate, sigmoid_of(d, gate)), up).raw;
+  }
+  INGOT_INLINE void put(int64_t column, __m512 value) {
+    past_caches_ ? _mm512_stream_ps(y_ + column, value) : store_floats(y_ + column, value, columns_ - column);
+  }
+
+  const MatmulTask* task_ = nullptr;
+  float *sums_ = nullptr, *y_ = nullptr;
+  int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
+  bool plain_ = false, past_caches_ = false;
 };
 
-// 32 features of the range's rows, for the k blocks in [k_begin, k_end). `sums` holds one block of sums per row tile.
-static void multiply_pair_columns(const MatmulTask& task, const MatmulRange& range, int64_t column, int64_t k_begin,
-                                  int64_t k_end, char* panel, float* sums) {
-  int64_t tiles = range.tile_end - range.tile_begin;
-  int64_t blocks = (k_end - k_begin + task.k_block - 1) / task.k_block, product = 0;
-  Ahead ahead(task, column + 32, k_begin, k_end - k_begin, blocks * tiles);
-  for (int64_t k = k_begin; k < k_end; k += task.k_block) {
-    PairStrip strips[2];
-    find_strips(task, column, k, panel, strips);
-    PairProduct p{.w0 = strips[0], .w1 = strips[1], .steps = (block_depth(task, k) + 31) / 32, .fresh = k == 0};
-    for (int64_t i = 0; i < tiles; ++i, ++product) {
-      p.x0 = packed_tile(task, k, range.tile_begin + i);
-      p.x1 = p.x0 + p.steps * kTileBytes;
-      p.sums = sums + i * kSumFloats;
-      ahead.place(product, p);
-      multiply_2x2(p);
+struct PanelProduct {
+  const char* x;  // a run of `steps` tiles
+  PairStrip w[2];
+  int64_t steps;
+  float* sums;
+  bool fresh;         // sums begin at zero
+  Wanted soon, late;  // weights, for the L1 and the L2 cache; late ones move on
+};
+
+// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
+// kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
+// time for vectors. kAnyLines: there may be weights to be asked for soon, and any number of late lines, not one.
+template <int kStride, bool kPut, bool kAnyLines>
+static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  if (p.fresh) {
+    _tile_zero(0);
+    _tile_zero(1);
+  } else {
+    INGOT_MEMORY_BARRIER;
+    _tile_loadd(0, p.sums, 64);
+    _tile_loadd(1, p.sums + kTileFloats, 64);
+  }
+  INGOT_MEMORY_BARRIER;
+  const char *x = p.x, *w0 = p.w[0].tiles, *w1 = p.w[1].tiles, *end = x + p.steps * kTileBytes;
+  const char *late0 = p.late.strips[0], *late1 = p.late.strips[1], *soon0 = p.soon.strips[0], *soon1 = p.soon.strips[1];
+  const int64_t late_lines = kAnyLines ? p.late.lines : 1, soon_lines = kAnyLines ? p.soon.lines : 0;
+  for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
+    _tile_stream_loadd(4, x, 64);
+    _tile_loadd(5, w0, kStride);
+    _tile_dpbf16ps(0, 4, 5);
+    ask_for<_MM_HINT_T0>(soon0, kStride, soon_lines);
+    ask_for<_MM_HINT_T1>(late0, kStride, late_lines);
+    _tile_loadd(5, w1, kStride);
+    _tile_dpbf16ps(1, 4, 5);
+    ask_for<_MM_HINT_T0>(soon1, kStride, soon_lines);
+    ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
+    if constexpr (kPut) {
+      INGOT_MEMORY_BARRIER;
+      if (waiting.any()) waiting.put_one();
     }
   }
-  if (k_end < task.k) return;
-  int64_t columns = range.column_end - column < 32 ? range.column_end - column : 32;
-  for (int64_t i = 0; i < tiles; ++i) {
-    int64_t row = (range.tile_begin + i) * 32, rows = task.rows - row < 32 ? task.rows - row : 32;
-    put_sums(task, sums + i * kSumFloats, row, rows, column, columns);
-  }
+  p.late.strips[0] = late0;
+  p.late.strips[1] = late1;
+  _tile_stored(0, p.sums, 64);
+  _tile_stored(1, p.sums + kTileFloats, 64);
+  INGOT_MEMORY_BARRIER;
 }
 
-// Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
-static void multiply_pairs(const MatmulTask& task, const MatmulRange& range) {
-  constexpr int64_t kTiles = 8, kDepth = 2048, kColumns = 512;
-  alignas(64) char panel[kPanelFloats * sizeof(float)];
-  alignas(64) float sums[kTiles * (kColumns / 32) * kSumFloats];  // 512 KiB of the thread's stack
-  int64_t depth = kDepth / task.k_block * task.k_block;
-  if (depth == 0) depth = task.k_block;
-  for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles)
-    for (int64_t first = range.column_begin; first < range.column_end; first += kColumns) {
-      MatmulRange cut{first, first + kColumns < range.column_end ? first + kColumns : range.column_end, tile,
-                      tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end};
-      for (int64_t k = 0; k < task.k; k += depth)
-        for (int64_t column = cut.column_begin; column < cut.column_end; column += 32)
-          multiply_pair_columns(task, cut, column, k, k + depth < task.k ? k + depth : task.k, panel,
-                                sums + (column - first) / 32 * kTiles * kSumFloats);
-    }
-  _mm_sfence();
+template <int kStride>
+static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  bool any_lines = p.soon.lines > 0 || p.late.lines != 1;
+  if (any_lines)
+    multiply_tile<kStride, true, true>(p, waiting);
+  else if (waiting.any())
+    multiply_tile<kStride, true, false>(p, waiting);
+  else
+    multiply_tile<kStride, false, false>(p, waiting);
 }
+
+// Where products are made: the columns of y from `column` on, with the weights from `k` on.
+struct Place {
+  int64_t column, k;
+};
+
+// The part of a range whose packed x stays in the L2 cache.
+struct PanelCut {
+  int64_t column_end, tile_begin, tile_end, k_end;
+  Place next;  // where the thread goes on afterwards
+  char* panel;
+  WaitingRows& waiting;
+};
+
+class Panels {
+ public:
+  // Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
+  static void multiply(const MatmulTask& task, const MatmulRange& range) {
+    WaitingRows waiting;
+    constexpr int64_t kTiles = 16, kGroups = 16;
+    alignas(64) char panel[kPanelFloats * sizeof(float)];
+    alignas(64) float sums[kTiles * kGroups * kSumFloats];  // 512 KiB of the thread's stack
+    // Up to 2048 the sums of the 256 rows need 32 KiB at a time, else 512 KiB beside half as much x.
+    int64_t depth = task.k <= 2048 ? task.k : 1024 / task.k_block * task.k_block, width = columns_of(task);
+    if (depth == 0) depth = task.k_block;
+    for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles) {
+      int64_t tile_end = tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end;
+      for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * width) {
+        int64_t end = first + kGroups * width < range.column_end ? first + kGroups * width : range.column_end;
+        for (int64_t k = 0; k < task.k; k += depth) {
+          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel, waiting};
+          if (cut.k_end < task.k)
+            cut.next = {first, cut.k_end};
+          else if (end == range.column_end)
+            cut.next.column = tile_end < range.tile_end ? range.column_begin : range.next_column;
+          for (int64_t column = first; column < end; column += width)
+            multiply_features(task, cut, {column, k}, column + width < end ? Place{column + width, k} : cut.next,
+                              depth < task.k ? sums + (column - first) / width * kTiles * kSumFloats : sums);
+        }
+      }
+    }
+    waiting.put_all();
+    _mm_sfence();
+  }
+
+ private:
+  // Columns of y behind two strips.
+  static int64_t columns_of(const MatmulTask& task) { return task.gated ? kStripColumns : 2 * kStripColumns; }
+
+  static void find_pair(const MatmulTask& task, Place place, char* panel, PairStrip (&strips)[2]) {
+    if (!task.gated) return find_strips(task, place.column, place.k, panel, strips);
+    PairStrip gate[1], up[1];
+    find_strips(task, place.column, place.k, panel, gate);
+    find_strips(task, task.n / 2 + place.column, place.k, panel + kPanelFloats * sizeof(float) / 2, up);
+    strips[0] = gate[0];
+    strips[1] = up[0];
+  }
+
+  // The packed weights of a place, `tiles` deep, spread over `steps` steps. None where there are no features, nor of
+  // row-major weights, which are unpacked when they are needed.
+  static Wanted wanted(const MatmulTask& task, Place place, int64_t tiles, int64_t steps) {
+    if (task.panel_columns == 0 || place.column < 0 || place.column >= task.columns()) return {};
+    PairStrip strips[2];
+    find_pair(task, place, nullptr, strips);
+    return {{strips[0].tiles, strips[1].tiles}, strips[0].stride, (tiles * 16 + steps - 1) / steps};
+  }
+
+  // The features of a place, for all blocks of k of a cut.
+  static void multiply_features(const MatmulTask& task, const PanelCut& cut, Place here, Place next, float* sums) {
+    int64_t depth = cut.k_end - here.k, next_depth = next.k + depth < task.k ? depth : task.k - next.k;
+    Wanted late = wanted(task, next, (next_depth + 31) / 32, (depth + 31) / 32 * (cut.tile_end - cut.tile_begin));
+    for (int64_t k = here.k; k < cut.k_end; k += task.k_block) {
+      Place after = k + task.k_block < cut.k_end ? Place{here.column, k + task.k_block} : next;
+      multiply_panel(task, cut, {here.column, k}, after, late, sums);
+    }
+  }
+
+  // One block of k for all row tiles of a cut; `late` moves on. Rows of y may wait for the next block.
+  static void multiply_panel(const MatmulTask& task, const PanelCut& cut, Place here, Place next, Wanted& late,
+                             float* sums) {
+    int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k), width = columns_of(task);
+    int64_t columns = cut.column_end - here.column < width ? cut.column_end - here.column : width;
+    bool last = here.k + depth == task.k;
+    PanelProduct p{.steps = (depth + 31) / 32, .fresh = here.k == 0, .late = late};
+    find_pair(task, here, cut.panel, p.w);
+    for (int64_t i = 0; i < tiles; ++i) {
+      p.x = packed_tile(task, here.k, cut.tile_begin + i);
+      p.sums = sums + i * kSumFloats;
+      if (i + 1 == tiles) p.soon = wanted(task, next, (block_depth(task, next.k) + 31) / 32, p.steps);
+      if (p.w[0].stride == 64)
+        multiply_tile<64>(p, cut.waiting);
+      else
+        multiply_tile<128>(p, cut.waiting);
+      // Later row tiles store their sums where waiting rows are.
+      if (last || i == 0) cut.waiting.put_all();
+      if (!last) continue;
+      cut.waiting = WaitingRows(task, p.sums, (cut.tile_begin + i) * 16, here.column, columns);
+    }
+    if (tiles == 1) cut.waiting.put_all();
+    late = p.late;
+  }
+};
 
 static void multiply_1x4(const TileProduct& p) {
   SumTile s0(p.y, p.y_stride, p.rows, p.columns), s1(p.y + 16, p.y_stride, p.rows, p.columns - 16);
@@ -279,10 +377,10 @@ static void multiply_1x4(const TileProduct& p) {
     _tile_loadd(4, p.x + step * kTileBytes, 64);
     _tile_loadd(5, w0.tiles + step * w0.step, w0.stride);
     _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, w1.tiles + step * w1.step, w1.stride);
-    _tile_dpbf16ps(1, 4, 6);
-    _tile_loadd(7, w2.tiles + step * w2.step, w2.stride);
-    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, w1.tiles + step * w1.step, w1.stride);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_loadd(5, w2.tiles + step * w2.step, w2.stride);
+    _tile_dpbf16ps(2, 4, 5);
     _tile_loadd(5, w3.tiles + step * w3.step, w3.stride);
     _tile_dpbf16ps(3, 4, 5);
   }
@@ -317,13 +415,14 @@ static void multiply_quads(const MatmulTask& task, const MatmulRange& range) {
 
 static void gemm(const MatmulTask& task, const MatmulRange& range) {
   configure_tiles();
-  task.tile_columns == 32 ? multiply_pairs(task, range) : multiply_quads(task, range);
+  if (task.tile_columns == 32)
+    Panels::multiply(task, range);
+  else
+    multiply_quads(task, range);
   _tile_release();
 }
 
-static bool accepts_tile(int64_t rows, int64_t columns) {
-  return (rows == 32 && columns == 32) || (rows == 16 && columns == 64);
-}
+static bool accepts_tile(int64_t rows, int64_t columns) { return rows == 16 && (columns == 32 || columns == 64); }
 
 }  // namespace
 

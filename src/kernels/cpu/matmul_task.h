@@ -18,21 +18,26 @@ constexpr int64_t kPackedDepth = 32;
 // The largest f32 panel that `gemm` unpacks weights into; it lives on the stack of the thread.
 constexpr int64_t kPanelFloats = 24576;
 
-// y = function(x · wᵀ + bias) + residual for a block of rows.
+// y = function(x · wᵀ + bias) + residual for a block of rows; gated: y = function(x · w₁ᵀ) * (x · w₂ᵀ), where w₁ is the
+// first half of w, and there is neither bias nor residual.
 struct MatmulTask {
   const float* x = nullptr;         // [rows, k]
   const void* w = nullptr;          // [n, k] in the layout below
   const float* bias = nullptr;      // [n] or none
   const float* residual = nullptr;  // [rows, n] or none
-  float* y = nullptr;               // [rows, n]
+  float* y = nullptr;               // [rows, n], gated: [rows, n / 2]
   void* packed = nullptr;           // x as pack_x left it
   int64_t rows = 0, n = 0, k = 0;
   ActivationFunction function = ActivationFunction::kNone;
+  bool gated = false;  // only for code that says gates
   void (*activate)(ActivationFunction function, const float* x, float* y, int64_t count) = nullptr;
+  void (*gate)(ActivationFunction function, const float* gate, const float* up, float* y, int64_t count) = nullptr;
   WeightFormat format = WeightFormat::kBF16;
   int64_t panel_columns = 0;  // 0: row major; 16, 32: strips stored side by side in panels of so many features
   int64_t tile_rows = 0, tile_columns = 0, k_block = 0;
   int64_t prefetch_bytes = 0;  // how far ahead of its reads the streaming form asks for weights
+
+  int64_t columns() const { return gated ? n / 2 : n; }  // of y
 };
 
 // Rows are cut into equal tiles of at most tile_rows.
@@ -43,8 +48,9 @@ struct RowTiles {
 };
 
 struct MatmulRange {
-  int64_t column_begin, column_end;  // output features
+  int64_t column_begin, column_end;  // of y
   int64_t tile_begin, tile_end;      // row tiles
+  int64_t next_column = -1;          // where the thread will probably go on in the same rows; -1: unknown
 };
 
 struct MatmulCode {
@@ -55,7 +61,8 @@ struct MatmulCode {
   void (*pack_x)(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, int64_t tile_end);
   // All rows of columns [begin, end), weights converted as they arrive; begin is a multiple of 32.
   void (*stream)(const MatmulTask& task, int64_t column_begin, int64_t column_end);
-  // A range of the output with weights unpacked to panels of tile_columns; column_begin is a multiple of those.
+  // A range of the output with weights unpacked to panels of tile_columns; column_begin is a multiple of those, of half
+  // of them if gated.
   void (*gemm)(const MatmulTask& task, const MatmulRange& range);
 };
 

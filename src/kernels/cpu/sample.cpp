@@ -2,6 +2,7 @@
 // no row needs more memory than a copy of its logits. Engines for the CPU end in logits; this serves networks that do
 // not.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -110,6 +111,30 @@ class Row {
   int64_t vocab_;
 };
 
+// Of the logits as they came: the log-probability of what was chosen, and the likeliest ids with theirs.
+void tell(const float* logits, int64_t vocab, int32_t chosen, int64_t wanted, int32_t* likeliest, float* logprobs) {
+  std::fill_n(likeliest, sample::kMostLikeliest, -1);
+  std::fill_n(logprobs, 1 + sample::kMostLikeliest, 0.0f);
+  if (wanted < 0) return;
+  std::array<uint64_t, sample::kMostLikeliest + 1> best = {};  // the last place is for the one that falls out
+  const auto count = static_cast<size_t>(std::min({std::max(wanted, int64_t{1}), sample::kMostLikeliest, vocab}));
+  for (int64_t i = 0; i < vocab; ++i) {
+    best[count] = candidate(logits[i], i);
+    for (size_t j = count; j > 0 && best[j] > best[j - 1]; --j) std::swap(best[j], best[j - 1]);
+  }
+  auto id_of = [](uint64_t candidate) { return static_cast<int32_t>(~static_cast<uint32_t>(candidate)); };
+  const float max = logits[id_of(best[0])];
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i)
+    if (logits[i] > kImpossible) sum += static_cast<double>(std::exp(logits[i] - max));
+  const double normalizer = std::isfinite(max) ? static_cast<double>(max) + std::log(sum) : NAN;
+  logprobs[0] = static_cast<float>(logits[chosen] - normalizer);
+  for (size_t i = 0; i < count && static_cast<int64_t>(i) < wanted; ++i) {
+    likeliest[i] = id_of(best[i]);
+    logprobs[1 + i] = static_cast<float>(logits[likeliest[i]] - normalizer);
+  }
+}
+
 }  // namespace
 
 void run(const Sample&, const VectorFunctions&, const Launch& launch) {
@@ -123,12 +148,16 @@ void run(const Sample&, const VectorFunctions&, const Launch& launch) {
       const int32_t* choices = launch.arguments[2].as<int32_t>() + i * sample::kChoices;
       const int32_t seat = choices[sample::kSeat];
       ids[i] = -1;
-      if (seat < 0) continue;
-      float* copy = copies + i * vocab;
-      std::memcpy(copy, logits.as<float>() + i * vocab, static_cast<size_t>(vocab) * sizeof(float));
-      Row row(launch.arguments[1].as<float>() + i * sample::kOptions, choices, copy, vocab);
-      row.apply_penalties(listed, choices[sample::kPending] ? last[seat] : -1);
-      last[seat] = ids[i] = row.choose();
+      if (seat >= 0) {
+        float* copy = copies + i * vocab;
+        std::memcpy(copy, logits.as<float>() + i * vocab, static_cast<size_t>(vocab) * sizeof(float));
+        Row row(launch.arguments[1].as<float>() + i * sample::kOptions, choices, copy, vocab);
+        row.apply_penalties(listed, choices[sample::kPending] ? last[seat] : -1);
+        last[seat] = ids[i] = row.choose();
+      }
+      tell(logits.as<float>() + i * vocab, vocab, ids[i], seat >= 0 ? choices[sample::kLogprobs] : -1,
+           launch.arguments[7].as<int32_t>() + i * sample::kMostLikeliest,
+           launch.arguments[8].as<float>() + i * (1 + sample::kMostLikeliest));
     }
   });
 }

@@ -188,6 +188,8 @@ Network ModelWriter::finish(Value logits) {
                                  network.find("sample_listed"), network.find(kLastTokens)},
                                 "sample");
     network.add_output("chosen", chosen[0]);
+    network.add_output("likeliest", chosen[2]);
+    network.add_output("logprobs", chosen[3]);
     states_.emplace_back(kLastTokens, chosen[1]);
   }
   for (const auto& [name, value] : states_) network.add_output(name, value);

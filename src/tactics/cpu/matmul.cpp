@@ -40,7 +40,7 @@ bool rounds_x(const SourceTraits& traits) { return traits.offers[0].form == Matm
 // Mirrors what the kernels accept.
 bool fits(const Offer& offer, std::string_view layout) {
   if (offer.form == MatmulForm::kStream) return true;
-  if (layout == "panel_32") return offer.columns % 32 == 0;
+  if (layout == "panel_32") return offer.form == MatmulForm::kPairs || offer.columns % 32 == 0;
   return offer.form == MatmulForm::kGemm || !layout.empty() || offer.k_block * offer.columns <= kMatmulUnpackedPairs;
 }
 
@@ -100,8 +100,9 @@ class MatmulSource final : public TacticSource {
     tactic.steps.push_back(std::move(step));
     tactic.input_layouts.resize(problem.inputs.size());
     tactic.input_layouts[1] = tiling.layout;
-    int64_t rows = problem.inputs[0].shape[0].constant(), k = problem.inputs[0].shape[1].constant();
-    tactic.scratch_bytes = matmul_scratch_bytes(tiling, rows, k);
+    const TensorType& w = problem.inputs[1];
+    tactic.scratch_bytes = matmul_scratch_bytes(parameters, problem.inputs[0].shape[0].constant(),
+                                                w.shape[0].constant(), w.shape[1].constant());
     return tactic;
   }
 
@@ -152,9 +153,10 @@ constexpr Offer kAvx512Bf16Offers[] = {
 constexpr SourceTraits kAvx512Bf16 = {"cpu.matmul_avx512_bf16", CpuLevel::kAvx512, true, kAvx512Bf16Offers};
 
 constexpr Offer kAmxOffers[] = {
-    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},      {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
-    {kPairs, 32, 32, 1024, 2048, 1, kAny, 17, kAny}, {kPairs, 32, 32, 512, 2048, 32, kAny, 0, 0},
-    {kPairs, 32, 32, 2048, 2048, 17, kAny, 0, 0},
+    {kPairs, 16, 64, 8192, 2048, 1, 16, 1, 16},
+    {kPairs, 16, 64, 768, 2048, 1, 16, 0, 0},
+    {kPairs, 16, 32, 512, 0, 1, kAny, 17, kAny},
+    {kPairs, 16, 32, 352, 0, 17, kAny, 0, 0},
 };
 constexpr SourceTraits kAmx = {"cpu.matmul_amx", CpuLevel::kAmx, true, kAmxOffers};
 

@@ -5,6 +5,11 @@
 // page), HEAD and V_HEAD (sizes of k and v vectors), SCALE, SOFT_CAP (0: none), WINDOW (0: all).
 //
 // A slot is a position counted from the first slot of the sequence's first listed page.
+//
+// Read before the kernels in front have ended (wait_for_previous): the lists of the step and, of a sequence's keys and
+// values, what earlier steps wrote. No kernel of a step writes either. They are complete before its first kernel starts
+// because the copy of the step's inputs lies in front of that one on the stream, behind all of the step before. The
+// slots of the step's own tokens, and q, are read after the wait.
 #pragma once
 
 #include "device/prelude.cuh"

@@ -7,7 +7,7 @@
 
 #include "base/fields.h"
 #include "ops/matmul.h"
-#include "tactics/cuda/cuda_source.h"
+#include "tactics/cuda/matmul_problem.h"
 
 namespace ingot {
 
@@ -206,6 +206,7 @@ class GemmSm90Source final : public TacticSource {
 
   static std::string refusal(const Problem& problem, const Target& target) {
     if (std::string reason = unless_hopper(target); !reason.empty()) return reason;
+    if (std::string reason = unless_ungated(problem); !reason.empty()) return reason;
     const DType dtype = problem.inputs[0].dtype;
     if ((dtype != DType::kBF16 && dtype != DType::kF16) || problem.inputs[1].dtype != dtype)
       return format("found {} and {} where bf16 twice or f16 twice is needed", print(problem.inputs[0]),

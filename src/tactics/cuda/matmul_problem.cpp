@@ -17,9 +17,14 @@ MatmulProblem::MatmulProblem(const Problem& problem)
   if (problem.op.as<Matmul>()->residual) residual = output - 1, residual_dtype = problem.inputs.back().dtype;
 }
 
+std::string unless_ungated(const Problem& problem) {
+  return problem.op.as<Matmul>()->gated ? "no product on a GPU applies a gated activation" : "";
+}
+
 std::string unless_cuda_matmul(const Problem& problem, const Target& target) {
   std::string reason = unless_cuda(target);
   for (size_t i = 0; reason.empty() && i < problem.inputs.size(); ++i) reason = unless_device_float(problem.inputs[i]);
+  if (reason.empty()) reason = unless_ungated(problem);
   if (reason.empty() && problem.inputs[1].shape[1].constant() == 0) reason = "nothing to add up: k is 0";
   return reason;
 }

@@ -22,6 +22,9 @@ struct MatmulProblem {
   bool same_16_bit() const { return x == w && size_of(w) == 2; }
 };
 
+// Why no source for a GPU solves a gated matmul, "" if it is none. The pass that makes them is left out for GPUs.
+std::string unless_ungated(const Problem& problem);
+
 // Why no source here solves the problem, or "".
 std::string unless_cuda_matmul(const Problem& problem, const Target& target);
 
