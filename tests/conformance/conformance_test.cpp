@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -36,9 +37,15 @@ bool may_be_refused(const Target& target, const fs::path& file) {
 constexpr size_t kGuard = 256;
 constexpr std::byte kUnwritten{0xff};  // NaN in every float dtype, -1 in integers
 
+// INGOT_PROBLEMS names another folder, for example with parts of these files (dev/sanitize_gpu).
+fs::path problem_folder() {
+  const char* other = std::getenv("INGOT_PROBLEMS");
+  return other ? fs::path(other) : fs::path(INGOT_SOURCE_DIR) / "tests/problems";
+}
+
 std::vector<fs::path> problem_files() {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(fs::path(INGOT_SOURCE_DIR) / "tests/problems"))
+  for (const auto& entry : fs::directory_iterator(problem_folder()))
     if (entry.path().extension() == ".txt") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
