@@ -89,4 +89,4 @@ echo; echo "## A decode step of 8 sequences at context 8192: paged attention"
 "$bin/bench/bench_profile" "$work/8B" --batch 8 --prompt 8192 --new 8 --repetitions 1 | grep -E '^\||^decode' | cut -c1-180
 python3 -c 'import torch' 2>/dev/null || exit 0
 echo; echo "## A prefill's products and attention in PyTorch"
-"$here/bench/peers/torch_prefill.py" --config "${config[8B]}" 2>/dev/null
+"$here/bench/peers/torch_prefill.py" --config "${config[8B]}"

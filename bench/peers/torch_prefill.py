@@ -9,6 +9,7 @@ compared with. Weights and activations are bf16 and random; every product reads 
 import argparse
 import json
 import statistics
+import warnings
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -38,6 +39,7 @@ def random(*shape):
 def best_attention(tokens, heads, kv_heads, size):
     q, k, v = random(1, heads, tokens, size), random(1, kv_heads, tokens, size), random(1, kv_heads, tokens, size)
     times = {}
+    warnings.filterwarnings("ignore")  # of backends that do not take the shape
     for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
         for grouped in (True, False):
             keys, values = (k, v) if grouped else (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
