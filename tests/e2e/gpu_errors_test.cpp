@@ -1,4 +1,4 @@
-// What a user is told where a GPU is not the one that an engine needs, is hidden, or has too little memory.
+// What a user is told where the GPU is not the one that an engine needs, or hidden.
 #include <gtest/gtest.h>
 
 #include "device/target.h"
@@ -37,12 +37,6 @@ TEST_F(GpuErrors, AHiddenGpuIsMissing) {
   ProgramRun run = run_ingot({"run", engine, "Once", "-n", "2"}, {.environment = {"CUDA_VISIBLE_DEVICES="}});
   EXPECT_EQ(run.code, 4);
   EXPECT_TRUE(contains(run.err, "needs an NVIDIA GPU")) << run.err;
-}
-
-TEST_F(GpuErrors, ACacheLargerThanTheMemorySaysWhatIsFree) {
-  ProgramRun run = run_ingot({"run", engine_for("cuda"), "Once", "-n", "2", "--kv-cache-memory", "64TiB"});
-  EXPECT_EQ(run.code, 3);
-  EXPECT_TRUE(contains(run.err, "64") && contains(run.err, "free")) << run.err;
 }
 
 }  // namespace
