@@ -85,10 +85,11 @@ Target with_device(Target target, const TimingCache& timings) {
   return target;
 }
 
-// The passes to leave out: as the user says, and those that make what no tactic for the target solves.
+// The passes to leave out: as the user says, and those for other kinds of targets.
 std::vector<std::string> passes_left_out(const ResolvedConfig& resolved) {
   std::vector<std::string> names = resolved.config.disable;
-  if (resolved.target.kind == "cuda") names.emplace_back("fuse_matmul_gate");
+  for (const Pass& pass : pass_list())
+    if (!pass.only_for.empty() && pass.only_for != resolved.target.kind) names.emplace_back(pass.name);
   return names;
 }
 

@@ -15,7 +15,7 @@ namespace ingot {
 namespace {
 
 template <class T>
-void store(ArgumentValue& value, T number) {
+void store(ArgumentValue& value, const T& number) {
   static_assert(sizeof(T) <= sizeof value.bytes);
   std::memcpy(value.bytes, &number, sizeof number);
 }
