@@ -1,9 +1,9 @@
 // Matrix multiplication with AMX: x is rounded to bf16 and packed to tiles of 16 rows by 32 k, weights are tiles of 16
 // k pairs by 16 features, sums are f32 tiles of 16 rows by 16 features.
 //
-// Many rows: one or two by two tiles of sums, a tile of x and one of weights, so that few tile registers are in use.
+// Many rows: one by two tiles of sums, a tile of x and one of weights, so that few tile registers are in use.
 // Loads and products in flight need registers as well, of which a core has few, and fewer still while its other
-// hardware thread works. There these forms are up to twice as fast as two by two sums with two tiles of each operand.
+// hardware thread works. There this form is up to twice as fast as two by two sums with two tiles of each operand.
 //
 // They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
 // row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
