@@ -18,6 +18,8 @@ struct Matmul {
   bool residual = false;
   bool wide = false;
   bool gated = false;
+  // Whether y is the products, at most with a bias: nothing follows them yet.
+  bool bare() const { return function == ActivationFunction::kNone && !residual && !gated; }
   static constexpr auto fields() {
     return std::tuple{field("bias", &Matmul::bias), field("function", &Matmul::function),
                       field("residual", &Matmul::residual), field("wide", &Matmul::wide),

@@ -43,8 +43,7 @@ Rewritten scale_before(const Match& match, Network& out) {
 Rewritten scale_after(const Match& match, Network& out) {
   const Matmul& matmul = match.op<Matmul>("matmul");
   float factor = match.root_op<Scale>().factor;
-  if (matmul.function != ActivationFunction::kNone || matmul.residual || matmul.gated)
-    return Unsupported{"the matmul has a function or a residual before the scale"};
+  if (!matmul.bare()) return Unsupported{"the matmul has a function or a residual before the scale"};
   if (std::string reason = loss(match.type("w"), factor); !reason.empty()) return Unsupported{reason};
   if (match.uses("w") != 1) return Unsupported{"the weight has other readers, it would be stored twice"};
   if (!matmul.bias) return Values{out.add_one(matmul, {match["x"], add_scaled(match, match.node("w"), factor)})};

@@ -11,9 +11,7 @@ namespace {
 
 Rewritten merge(const Match& match, Network& out) {
   const Matmul &gate = match.op<Matmul>("gate"), &up = match.op<Matmul>("up");
-  if (gate.function != ActivationFunction::kNone || up.function != ActivationFunction::kNone || gate.residual ||
-      up.residual || gate.gated || up.gated)
-    return Unsupported{"a projection has a function or a residual"};
+  if (!gate.bare() || !up.bare()) return Unsupported{"a projection has a function or a residual"};
   if (gate.wide != up.wide) return Unsupported{"one projection is wide"};
   if (gate.bias != up.bias) return Unsupported{"one projection has a bias"};
   if (match.uses("g") != 1 || match.uses("u") != 1) return Unsupported{"a weight has other readers"};

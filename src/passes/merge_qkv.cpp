@@ -79,8 +79,7 @@ class Merge {
       const Matmul& matmul = *node(index).op.as<Matmul>();
       if (taken_.contains(index)) return "a projection is merged already";
       if (node(index).inputs[0] != node(group.matmuls[0]).inputs[0]) return "the projections have different inputs";
-      if (matmul.function != ActivationFunction::kNone || matmul.residual || matmul.gated)
-        return "a projection has a function or a residual";
+      if (!matmul.bare()) return "a projection has a function or a residual";
       if (matmul.wide != first.wide) return "not all projections are wide";
       if (matmul.bias != first.bias) return "not all projections have a bias";
       if (uses_.at(node(index).inputs[1]) != 1) return "a weight has other readers";

@@ -1,4 +1,4 @@
-// The passes, one file each; pass_list.cpp says in which order and why.
+// The passes, a file each but for twins; pass_list.cpp says in which order and why.
 #pragma once
 
 #include "passes/pass.h"

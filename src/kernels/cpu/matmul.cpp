@@ -37,6 +37,11 @@ int64_t stream_grain(const MatmulTask& task, int64_t element_bytes, int threads)
   return round_up(std::max<int64_t>(1, std::min(wanted, fair)), unit);
 }
 
+// The form that keeps its sums apart from y, and passes over rows in cuts that the L2 cache holds.
+bool cuts_rows(const MatmulTiling& tiling) {
+  return tiling.form == MatmulForm::kPairs && tiling.rows == 16 && tiling.columns == 32;
+}
+
 class MatmulKernel final : public Kernel {
  public:
   MatmulKernel(const MatmulCode& code, CpuLevel level, std::string_view parameters)
@@ -166,7 +171,7 @@ class MatmulKernel final : public Kernel {
   // columns run out. Forms that cut rows anyway, into blocks whose packed x a thread's L2 cache can hold, do not mind
   // narrow chunks: these get narrower towards the end, for threads can differ by a factor of two in speed.
   Pieces cut(const MatmulTask& task, int threads) const {
-    bool blocked = tiling_.form == MatmulForm::kPairs && task.tile_rows == 16 && task.tile_columns == 32;
+    const bool blocked = cuts_rows(tiling_);
     int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
     int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
@@ -235,8 +240,7 @@ int64_t panel_columns(std::string_view layout) {
 }
 
 bool gates_products(const MatmulParameters& parameters, int64_t n) {
-  bool blocked = parameters.form == MatmulForm::kPairs && parameters.rows == 16 && parameters.columns == 32;
-  return blocked && !parameters.bias && n % (2 * kStripColumns) == 0;
+  return cuts_rows(parameters) && !parameters.bias && n % (2 * kStripColumns) == 0;
 }
 
 int64_t matmul_scratch_bytes(const MatmulParameters& parameters, int64_t rows, int64_t n, int64_t k) {
