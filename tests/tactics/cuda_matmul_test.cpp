@@ -59,13 +59,39 @@ std::vector<CompiledTactic> tactics_for(const std::string& text, const Target& t
 
 TEST(CudaMatmul, FewRowsStreamWeightsWhereTheCopyEngineIs) {
   EXPECT_EQ(offering("matmul bf16[1, 4096] bf16[6144, 4096]", "sm_90a"),
-            (Names{"cuda.gemv", "cuda.gemv_direct", "cuda.skinny", "cuda.matmul_mma", "cuda.matmul"}));
+            (Names{"cuda.gemv", "cuda.gemv_direct", "cuda.matmul_mma", "cuda.matmul"}));
   EXPECT_EQ(offering("matmul bf16[1, 4096] bf16[6144, 4096]", "sm_80"),
             (Names{"cuda.gemv_direct", "cuda.matmul_mma", "cuda.matmul"}));
   EXPECT_EQ(offering("matmul bf16[16, 4096] bf16[6144, 4096]", "sm_100a"),
             (Names{"cuda.skinny", "cuda.matmul_mma", "cuda.matmul"}));
   EXPECT_EQ(offering("matmul f32[1, 4096] f32[6144, 4096]", "sm_90a"),
             (Names{"cuda.gemv", "cuda.gemv_direct", "cuda.matmul"}));
+}
+
+TEST(CudaMatmul, LoadsToRegistersAreForWhereTheCopyEngineIsMissing) {
+  for (const TacticSource* source : tactic_list()) {
+    if (source->name() != "cuda.gemv_direct") continue;
+    EXPECT_EQ(source->outclassed_by(target_of("sm_90a")), "cuda.gemv");
+    EXPECT_EQ(source->outclassed_by(target_of("sm_89")), "");
+    EXPECT_EQ(source->outclassed_by(Target{}), "");
+  }
+}
+
+// A block with half of shared memory or more has a multiprocessor to itself; a smaller one fits beside such a block.
+TEST(CudaMatmul, StreamedBlocksShareNoMultiprocessorWithTheirOwnKind) {
+  const Target target = target_of("sm_90a");
+  const int64_t most = shared_bytes_limit(target);
+  for (int64_t n : {64, 2048, 3072, 4096, 16384, 128256})
+    for (int64_t k : {512, 2048, 8192, 14336}) {
+      const std::string problem = format("matmul bf16[1, {}] bf16[{}, {}]", k, n, k);
+      for (const CompiledTactic& tactic : tactics_for(problem, target)) {
+        if (tactic.modules[0].file != "gemv_stream.cuh") continue;
+        Lexer lexer(tactic.steps[0].parameters);
+        const int64_t bytes = parse_fields<ModuleLaunch>(lexer).shared_bytes;
+        EXPECT_LE(bytes, most) << problem;
+        EXPECT_TRUE(2 * bytes > most || bytes + most / 2 + 4096 < most) << problem << ": " << bytes;
+      }
+    }
 }
 
 TEST(CudaMatmul, OddSizesAndMixedTypesAlwaysHaveTheFallback) {
@@ -123,6 +149,7 @@ TEST(CudaMatmul, AllDeviceCodeCompilesForEveryArchitecture) {
   };
   for (const char* arch : {"sm_80", "sm_90a", "sm_100a", "sm_120a"}) {
     add("matmul bf16[1, 192] bf16[70, 192] f32[70] bf16[1, 70] {bias = true, function = gelu, residual = true}", arch);
+    add("matmul bf16[5, 192] bf16[70, 192] bf16[70] bf16[5, 70] {bias = true, function = silu, residual = true}", arch);
     add("matmul f32[4, 192] f32[70, 192]", arch);
   }
   add("matmul f16[40, 192] f16[71, 192] {wide = true}", "sm_90a");

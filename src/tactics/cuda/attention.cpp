@@ -275,7 +275,8 @@ class ProductSource final : public TacticSource {
   }
 
   // For each way to share out, warps whose rings fill the shared memory that their block has of a multiprocessor: bytes
-  // under way are what counts.
+  // under way are what counts. A block that has one alone takes no more than it needs: the product behind starts there
+  // while attention runs.
   static std::vector<AttentionTiling> decode_tilings(const Form& form, int64_t sequences, const Target& target) {
     const int64_t pairs = sequences * form.kv_heads * product_decode(form, {.stages = 1}).parts;
     const int64_t limit = shared_bytes_limit(target),
@@ -286,7 +287,7 @@ class ProductSource final : public TacticSource {
       const int64_t own_bytes = decode_shared_bytes(form);
       for (int64_t warps : {4, 2, 1}) {
         tiling.warps = warps;
-        tiling.stages = std::min<int64_t>(6, (limit / blocks - own_bytes) / (warps * tile_bytes));
+        tiling.stages = std::min<int64_t>(blocks > 1 ? 6 : 4, (limit / blocks - own_bytes) / (warps * tile_bytes));
         if (tiling.stages < (warps == 1 ? 2 : 3)) continue;
         tilings.push_back(tiling);
         break;

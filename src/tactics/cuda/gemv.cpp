@@ -27,8 +27,13 @@ int64_t pass_rows(int64_t rows) { return rows <= 2 ? std::max<int64_t>(rows, 1) 
 
 // --- through shared memory -----------------------------------------------------------------------------------------
 
+// Shared memory that a block leaves to the kernels in front and behind, which run beside it.
+constexpr int64_t kForOthers = 12 * 1024;
+// Copies of a block that are under way before x is there: about what memory needs to be busy all the time.
+constexpr int64_t kWindowBytes = 48 * 1024;
+
 struct StreamForm {
-  int64_t rows = 1, unit = 1, chunk_bytes = 8192, groups = 8, split = 1;
+  int64_t rows = 1, unit = 2, chunk_bytes = 4096, groups = 8, split = 1;
   static constexpr auto fields() {
     return std::tuple{field("rows", &StreamForm::rows), field("unit", &StreamForm::unit),
                       field("chunk_bytes", &StreamForm::chunk_bytes), field("groups", &StreamForm::groups),
@@ -39,7 +44,8 @@ struct StreamForm {
 // What follows from a form and the shape of w.
 struct StreamSizes {
   int64_t chunk = 0;         // elements
-  int64_t slots = 0;         // of a group
+  int64_t slots = 0;         // a multiple of the groups
+  int64_t window = 0;        // units
   int64_t partial_rows = 0;  // rows of a block between two epilogues
   int64_t shared_bytes = 0;
 
@@ -59,16 +65,21 @@ std::optional<StreamSizes> StreamSizes::make(const StreamForm& form, const Matmu
   int64_t row_bytes = form.rows * chunks * form.split * 4;
   sizes.partial_rows = 256;
   while (sizes.partial_rows > 32 && sizes.partial_rows * row_bytes > 4096) sizes.partial_rows /= 2;
-  int64_t fixed = form.rows * padded_bytes + sizes.partial_rows * row_bytes;
-  int64_t slot = form.unit * sizes.chunk * element + 8, limit = shared_bytes_limit(target);
-  int64_t room = (limit - fixed) / (form.groups * slot);
+  int64_t fixed = form.rows * padded_bytes + sizes.partial_rows * row_bytes + 8;
+  int64_t unit = form.unit * sizes.chunk * element, limit = shared_bytes_limit(target);
+  int64_t room = (limit - kForOthers - fixed) / (form.groups * (unit + 16));
   if (room < 1) return std::nullopt;
-  // As much as the block will ever ask for, however many multiprocessors there are.
+  // No more than the block will ever ask for.
   int64_t sms = target.multiprocessors > 0 ? target.multiprocessors : 132;
   int64_t units = ceil_div(ceil_div(problem.n, sms), form.unit) * chunks;
-  sizes.slots = std::min({room, ceil_div(units, form.groups), int64_t{32}});
-  // More than half of shared memory: then no multiprocessor gets two blocks while another has none.
-  sizes.shared_bytes = std::max(fixed + sizes.slots * form.groups * slot, limit / 2 + 2048);
+  sizes.slots = std::min(room, std::max<int64_t>(ceil_div(units, form.groups), 1)) * form.groups;
+  sizes.window = std::clamp<int64_t>(kWindowBytes / unit, 1, sizes.slots);
+  sizes.shared_bytes = fixed + sizes.slots * (unit + 16);
+  // More than half of shared memory: then no multiprocessor gets two blocks while another has none. A small block needs
+  // no such care, for it finds room beside a larger one in front: its weights are under way while attention still runs.
+  const int64_t more_than_half = limit / 2 + 2048;
+  if (sizes.shared_bytes > limit - more_than_half - kForOthers)
+    sizes.shared_bytes = std::max(sizes.shared_bytes, more_than_half);
   return sizes;
 }
 
@@ -110,11 +121,12 @@ class GemvSource final : public TacticSource {
     add("GROUPS", form.groups);
     add("SPLIT", form.split);
     add("SLOTS", sizes->slots);
+    add("WINDOW", sizes->window);
     add("PARTIAL_ROWS", sizes->partial_rows);
     add("SHARED_BYTES", sizes->shared_bytes);
     ModuleLaunch launch = matmul_launch("gemv_stream", matmul);
     launch.grid = {"sms", format("ceil(size(0, 0), {})", form.rows), "1"};
-    launch.block = {form.groups * form.split * 32, 1, 1};
+    launch.block = {(form.groups * form.split + 1) * 32, 1, 1};
     launch.shared_bytes = sizes->shared_bytes;
     CompiledTactic tactic;
     add_matmul_step(tactic, module, std::move(launch), matmul);
@@ -151,6 +163,11 @@ class GemvDirectSource final : public TacticSource {
   std::string_view version() const override {
     static const std::string version = device_code_version("gemv_direct.cuh");
     return version;
+  }
+  // Alone it is as fast or faster on the smallest products, but between other kernels of a step too little of the next
+  // product is under way (docs/performance.md).
+  std::string_view outclassed_by(const Target& target) const override {
+    return target.kind == "cuda" && has_bulk_copies(target) ? "cuda.gemv" : "";
   }
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,

@@ -2,30 +2,32 @@
 // and later.
 //
 // A block owns a contiguous range of rows of w, as many as every other block or one more. Its weights come in units of
-// UNIT_ROWS rows x CHUNK elements. GROUPS groups of SPLIT warps take the units in turn; each group has SLOTS slots of
-// shared memory of its own, which the copy engine fills ahead of it, so no group ever waits for another and the loads
-// of the next units are under way while this one is multiplied. What a warp finds for a row of a unit is a partial sum;
-// when PARTIAL_ROWS rows are done, or all, these are added in a fixed order and go through the epilogue.
+// UNIT_ROWS rows x CHUNK elements. One thread asks the copy engine for them in order; unit u goes to slot u % SLOTS of
+// shared memory and is multiplied by group u % GROUPS of SPLIT warps, whose slots are always the same. What a warp
+// finds for a row of a unit is a partial sum; when PARTIAL_ROWS rows are done, or all, these are added in a fixed order
+// and go through the epilogue.
 //
-// Before the kernel in front has ended the slots are filled. The kernel behind may start when a group has nothing left
-// to ask for: its loads then follow these without a gap.
+// The slots are filled before the kernel in front has ended. Until x is there no more than WINDOW units are under way
+// at a time: that is nearly all of the memory's bandwidth, and behind a full ring of copies the few bytes that the
+// kernel in front still reads, its writes, without which it does not end, and then x would wait for microseconds.
+// Afterwards all slots are kept full. The kernel behind may start when there is nothing left to ask for.
 //
 // The caller: DEPTH * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or all of DEPTH;
-// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, GROUPS * SPLIT * 32 threads and
+// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, (GROUPS * SPLIT + 1) * 32 threads and
 // SHARED_BYTES of dynamic shared memory.
 #include "device/async_copy.cuh"
 #include "gemv_parts.cuh"
 
-constexpr int kThreads = GROUPS * SPLIT * 32;
-constexpr int kStep = 32 * SPLIT;  // pieces that a group takes at once
+constexpr int kWarps = GROUPS * SPLIT, kThreads = kWarps * 32;  // that multiply
+constexpr int kStep = 32 * SPLIT;                               // pieces that a group takes at once
 constexpr int kChunkPieces = CHUNK / kVector;
 constexpr int kChunks = (kK + CHUNK - 1) / CHUNK;
 constexpr int kLastPieces = kPieces - (kChunks - 1) * kChunkPieces;  // of the last chunk
 constexpr int kPadded = (kChunks - 1) * kChunkPieces + (kLastPieces + kStep - 1) / kStep * kStep;
 constexpr int kParts = kChunks * SPLIT;  // partial sums of a row
 constexpr int kUnitBytes = UNIT_ROWS * CHUNK * int(sizeof(W));
-constexpr int kSlots = GROUPS * SLOTS;
-static_assert(kSlots * (kUnitBytes + 8) + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 <= SHARED_BYTES);
+static_assert(SLOTS * (kUnitBytes + 16) + 8 + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 <= SHARED_BYTES);
+static_assert(SLOTS % GROUPS == 0 && 1 <= WINDOW && WINDOW <= SLOTS && PARTIAL_ROWS % UNIT_ROWS == 0);
 
 #if __CUDA_ARCH__ >= 900
 
@@ -43,17 +45,47 @@ struct Units {
   }
 };
 
-// By all lanes of one warp.
-__device__ __forceinline__ void ask_for(const Units& units, int unit, uint8* slot, Mbarrier* barrier) {
-  int lane = threadIdx.x & 31, rows = units.rows_of(unit);
+struct Slots {
+  uint8* data;
+  Mbarrier *full, *empty, *x_is_there;
+};
+
+// A slot and the parity of its current use, in the order of the units that some thread meets.
+struct Turn {
+  int slot, parity = 0;
+  __device__ __forceinline__ void advance(int units) {
+    if ((slot += units) >= SLOTS) slot -= SLOTS, parity ^= 1;
+  }
+};
+
+__device__ __forceinline__ void ask_for(const Units& units, int unit, const Slots& slots, int slot) {
+  int rows = units.rows_of(unit);
   uint32 bytes = units.row_bytes(unit);
-  if (lane == 0) arrive_and_expect(barrier, bytes * rows);
+  uint8* target = slots.data + slot * kUnitBytes;
+  arrive_and_expect(slots.full + slot, bytes * rows);
   if constexpr (kChunks == 1) {
-    if (lane == 0) copy_bytes<true>(slot, units.at(unit, 0), bytes * rows, barrier);
+    copy_bytes<true>(target, units.at(unit, 0), bytes * rows, slots.full + slot);
   } else {
-    if (lane < rows) copy_bytes<true>(slot + lane * (CHUNK * int(sizeof(W))), units.at(unit, lane), bytes, barrier);
+    for (int r = 0; r < rows; ++r)
+      copy_bytes<true>(target + r * (CHUNK * int(sizeof(W))), units.at(unit, r), bytes, slots.full + slot);
   }
 }
+
+__device__ __forceinline__ void fill_slots(const Units& units, const Slots& slots) {
+  Turn next = {0}, landing = {0};
+  bool paced = true;
+  for (int unit = 0; unit < units.count; ++unit) {
+    if (paced && unit >= WINDOW) {
+      while (paced && !test_phase(slots.full + landing.slot, landing.parity)) paced = !test_phase(slots.x_is_there, 0);
+      landing.advance(1);
+    }
+    if (unit >= SLOTS) wait(slots.empty + next.slot, next.parity ^ 1);
+    ask_for(units, unit, slots, next.slot);
+    next.advance(1);
+  }
+  allow_next();
+}
+
 template <int PIECES>
 __device__ __forceinline__ void multiply(const uint8* slot, const uint4* x, int part, Products<W>& products) {
   int lane = threadIdx.x & 31;
@@ -70,77 +102,87 @@ __device__ __forceinline__ void multiply(const uint8* slot, const uint4* x, int 
   }
 }
 
-__device__ __forceinline__ void group_barrier(int group) {
-  if constexpr (SPLIT == 1) {
-    __syncwarp();
-  } else {
-    asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(SPLIT * 32) : "memory");
+__device__ __forceinline__ void warps_barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
+
+struct Output {
+  const Bias* bias;
+  const Residual* residual;
+  Y* y;
+  int first_token, rows;
+};
+
+// The epilogue of `count` rows of w from `first` on.
+__device__ __forceinline__ void finish_rows(int first, int count, const float* partial, const Output& out) {
+  for (int i = threadIdx.x; i < count * ROWS; i += kThreads) {
+    int token = ROWS == 1 ? 0 : i / count, row = ROWS == 1 ? i : i % count;
+    if (out.first_token + token >= out.rows) break;
+    float sum = 0;
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) sum += partial[(token * PARTIAL_ROWS + row) * kParts + p];
+    int64 at = int64(out.first_token + token) * kN + first + row;
+    out.y[at] = from_float<Y>(epilogue<FUNCTION>(sum, out.bias, first + row, out.residual, at));
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads)
-    gemv_stream(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
-  extern __shared__ __align__(128) uint8 shared[];
-  uint4* staged = reinterpret_cast<uint4*>(shared + kSlots * kUnitBytes);
-  float* partial = reinterpret_cast<float*>(staged + ROWS * kPadded);
-  Mbarrier* filled = reinterpret_cast<Mbarrier*>(partial + ROWS * PARTIAL_ROWS * kParts);
-
-  int first = int(int64(kN) * blockIdx.x / gridDim.x), last = int(int64(kN) * (blockIdx.x + 1) / gridDim.x);
-  Units units = {w, first, last - first, (last - first + UNIT_ROWS - 1) / UNIT_ROWS * kChunks};
-  int warp = threadIdx.x / 32, group = warp / SPLIT, part = warp % SPLIT, token0 = blockIdx.y * ROWS;
-  uint8* ring = shared + group * SLOTS * kUnitBytes;
-  Mbarrier* full = filled + group * SLOTS;
-  bool asks = part == 0;
-
-  if (asks) {
-    if ((threadIdx.x & 31) < SLOTS) init_barrier(full + (threadIdx.x & 31), 1);
-    publish_barriers();
-    __syncwarp();
-    for (int s = 0; s < SLOTS; ++s)
-      if (int unit = group + s * GROUPS; unit < units.count) ask_for(units, unit, ring + s * kUnitBytes, full + s);
-    if (group + kSlots >= units.count) allow_next();
-  }
-  wait_for_previous();
-  stage_x<kPadded, kThreads>(staged, x, token0, rows);
-  __syncthreads();
-
-  int slot = 0, parity = 0, unit = group;
+// The part of a block that multiplies: all of its units, and the epilogue of its rows.
+__device__ __forceinline__ void multiply_units(const Units& units, const Slots& slots, const uint4* x, float* partial,
+                                               const Output& out) {
+  int warp = threadIdx.x / 32, unit = warp / SPLIT, part = warp % SPLIT;
+  Turn turn = {unit};
   for (int done = 0; done < units.rows; done += PARTIAL_ROWS) {
     int end = min(units.count, (done + PARTIAL_ROWS) / UNIT_ROWS * kChunks);
     for (; unit < end; unit += GROUPS) {
-      wait(full + slot, parity);
+      wait(slots.full + turn.slot, turn.parity);
       Products<W> products;
       int chunk = unit % kChunks;
-      const uint4* chunk_x = staged + chunk * kChunkPieces;
+      const uint8* slot = slots.data + turn.slot * kUnitBytes;
       if (kLastPieces == kChunkPieces || chunk < kChunks - 1)
-        multiply<kChunkPieces>(ring + slot * kUnitBytes, chunk_x, part, products);
+        multiply<kChunkPieces>(slot, x + chunk * kChunkPieces, part, products);
       else
-        multiply<kLastPieces>(ring + slot * kUnitBytes, chunk_x, part, products);
-      group_barrier(group);
-      if (int next = unit + kSlots; asks && next < units.count) {
-        ask_for(units, next, ring + slot * kUnitBytes, full + slot);
-        if (next + GROUPS >= units.count) allow_next();
-      }
-      if (++slot == SLOTS) slot = 0, parity ^= 1;
+        multiply<kLastPieces>(slot, x + chunk * kChunkPieces, part, products);
+      __syncwarp();
+      if ((threadIdx.x & 31) == 0) arrive(slots.empty + turn.slot);
+      turn.advance(GROUPS);
       int local = unit / kChunks * UNIT_ROWS - done;
 #pragma unroll
       for (int token = 0; token < ROWS; ++token)
         sum_shares(products, token, [&](int r, float sum) {
-          partial[((token * PARTIAL_ROWS) + local + r) * kParts + chunk * SPLIT + part] = sum;
+          partial[(token * PARTIAL_ROWS + local + r) * kParts + chunk * SPLIT + part] = sum;
         });
     }
-    __syncthreads();
-    int count = min(PARTIAL_ROWS, units.rows - done);
-    for (int i = threadIdx.x; i < count * ROWS; i += kThreads) {
-      int token = ROWS == 1 ? 0 : i / count, row = ROWS == 1 ? i : i % count, column = first + done + row;
-      if (token0 + token >= rows) break;
-      float sum = 0;
-#pragma unroll
-      for (int p = 0; p < kParts; ++p) sum += partial[(token * PARTIAL_ROWS + row) * kParts + p];
-      int64 at = int64(token0 + token) * kN + column;
-      y[at] = from_float<Y>(epilogue<FUNCTION>(sum, bias, column, residual, at));
+    warps_barrier();
+    finish_rows(units.first_row + done, min(PARTIAL_ROWS, units.rows - done), partial, out);
+    warps_barrier();
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads + 32)
+    gemv_stream(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
+  extern __shared__ __align__(128) uint8 shared[];
+  uint4* staged = reinterpret_cast<uint4*>(shared + SLOTS * kUnitBytes);
+  float* partial = reinterpret_cast<float*>(staged + ROWS * kPadded);
+  Mbarrier* barriers = reinterpret_cast<Mbarrier*>(partial + ROWS * PARTIAL_ROWS * kParts);
+  Slots slots = {shared, barriers, barriers + SLOTS, barriers + 2 * SLOTS};
+  int first = int(int64(kN) * blockIdx.x / gridDim.x), last = int(int64(kN) * (blockIdx.x + 1) / gridDim.x);
+  Units units = {w, first, last - first, (last - first + UNIT_ROWS - 1) / UNIT_ROWS * kChunks};
+  if (threadIdx.x == kThreads) {
+    for (int s = 0; s < SLOTS; ++s) {
+      init_barrier(slots.full + s, 1);
+      init_barrier(slots.empty + s, SPLIT);
     }
-    __syncthreads();
+    init_barrier(slots.x_is_there, 1);
+    publish_barriers();
+  }
+  __syncthreads();
+  if (threadIdx.x >= kThreads) {
+    if (threadIdx.x == kThreads) fill_slots(units, slots);
+  } else {
+    int first_token = blockIdx.y * ROWS;
+    wait_for_previous();
+    stage_x<kPadded, kThreads>(staged, x, first_token, rows);
+    warps_barrier();
+    if (threadIdx.x == 0) arrive(slots.x_is_there);
+    multiply_units(units, slots, staged, partial, {bias, residual, y, first_token, rows});
   }
 }
 

@@ -9,7 +9,7 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kMostRows = 32;
+constexpr int64_t kFewestRows = 3, kMostRows = 32;
 
 struct SkinnyForm {
   int64_t rows = 8, tile = 16, warps_m = 1, warps_k = 8, slabs = 8;
@@ -103,6 +103,8 @@ class SkinnySource final : public TacticSource {
     if (!has_bulk_copies(target)) return "needs compute capability 9.0";
     MatmulProblem matmul(problem);
     if (!matmul.same_16_bit()) return "needs x and weights in bf16 or both in f16";
+    // Its loads are not paced (gemv_stream.cuh), which makes it slower between the other kernels of a step than alone.
+    if (matmul.rows < kFewestRows) return format("{} rows are few: cuda.gemv is for these", matmul.rows);
     if (matmul.rows > kMostRows) return format("{} rows are many: at most {}", matmul.rows, kMostRows);
     if (matmul.k % 64 != 0) return format("k is {}, not a multiple of 64", matmul.k);
     return "";

@@ -41,6 +41,15 @@ __device__ __forceinline__ void wait(Mbarrier* barrier, uint32 parity) {
   while (!phase_done(barrier, parity)) {
   }
 }
+// phase_done() may suspend the thread for a while, this never does: for who watches several barriers.
+__device__ __forceinline__ bool test_phase(Mbarrier* barrier, uint32 parity) {
+  uint32 done;
+  asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+  return done != 0;
+}
 // --- clusters -------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ uint32 cluster_rank() {
