@@ -84,34 +84,39 @@ class Staging {
   std::array<cuda::Event, kPieces> copied_;
 };
 
-class Upload {
+}  // namespace
+
+class WeightUpload::Readers {
  public:
-  Upload(const cuda::DevicePtr& device, const EngineFile& file, const Path& path, bool verify)
+  Readers(const cuda::DevicePtr& device, const EngineFile& file, const Path& path, std::byte* target, bool verify)
       : device_(device),
         file_(file),
+        path_(path),
         descriptor_(path),
         verify_(verify),
         blocks_(static_cast<int64_t>(file.weight_checksums().size())),
         readers_(static_cast<int>(std::clamp<int64_t>(blocks_, 1, std::min(kMostReaders, usable_cpus())))),
-        memory_(device, file.weights().size(), "the weights"),
-        pinned_(device, static_cast<uint64_t>(readers_) * kPieces * kPieceBytes) {}
+        target_(target) {}
 
-  cuda::Memory run() {
-    ThreadPool pool(readers_);
-    pool.run([&](int reader) { guarded([&] { read_blocks(reader); }); });
+  void run() {
+    guarded([&] { pinned_ = cuda::PinnedMemory(device_, static_cast<uint64_t>(readers_) * kPieces * kPieceBytes); });
+    if (!failure_) ThreadPool(readers_).run([&](int reader) { guarded([&] { read_blocks(reader); }); });
     if (failure_) std::rethrow_exception(failure_);
-    return std::move(memory_);
   }
+  void stop() { next_ = kNoMoreBlocks; }
 
  private:
+  static constexpr int64_t kNoMoreBlocks = INT64_MAX / 2;  // readers still count on
+
   template <class F>
   void guarded(F&& work) {
+    Scope scope(path_.string());
     try {
       work();
     } catch (...) {
       std::lock_guard lock(mutex_);
       if (!failure_) failure_ = std::current_exception();
-      next_ = INT64_MAX / 2;
+      stop();
     }
   }
 
@@ -131,7 +136,7 @@ class Upload {
       const uint64_t bytes = std::min(kPieceBytes, end - offset);
       std::byte* piece = staging.next();
       descriptor_.read(piece, bytes, file_.weights_offset() + offset);
-      staging.upload(memory_.data() + offset, bytes);
+      staging.upload(target_ + offset, bytes);
       if (verify_) hasher.add({piece, bytes});
     }
     if (verify_ && hex64(hasher.digest()) != file_.weight_checksums()[static_cast<size_t>(block)])
@@ -141,21 +146,28 @@ class Upload {
 
   const cuda::DevicePtr& device_;
   const EngineFile& file_;
+  const Path& path_;
   FileDescriptor descriptor_;
   bool verify_;
   int64_t blocks_;
   int readers_;
-  cuda::Memory memory_;
+  std::byte* target_;
   cuda::PinnedMemory pinned_;
   std::atomic<int64_t> next_{0};
   std::mutex mutex_;
   std::exception_ptr failure_;
 };
 
-}  // namespace
+WeightUpload::WeightUpload(const cuda::DevicePtr& device, const EngineFile& file, const Path& path, std::byte* target,
+                           bool verify)
+    : readers_(std::make_unique<Readers>(device, file, path, target, verify)),
+      done_(std::async(std::launch::async, [readers = readers_.get()] { readers->run(); })) {}
 
-cuda::Memory upload_weights(const cuda::DevicePtr& device, const EngineFile& file, const Path& path, bool verify) {
-  return Upload(device, file, path, verify).run();
+WeightUpload::~WeightUpload() {
+  readers_->stop();
+  if (done_.valid()) done_.wait();
 }
+
+void WeightUpload::finish() { done_.get(); }
 
 }  // namespace ingot

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
@@ -57,10 +58,15 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   }
   Scope scope(file.string());
   engine->check_weights();
-  engine->open_device(file, options);
-  // Weights for a GPU were verified on their way there.
-  if (options.verify_weights && !engine->device_) engine->file_.verify_weights(threads);
+  engine->open_device();
+  // Weights for a GPU are verified on their way there, while kernels and libraries are loaded.
+  std::optional<WeightUpload> upload;
+  if (engine->device_)
+    upload.emplace(engine->device_, engine->file_, file, engine->device_weights_.data(), options.verify_weights);
+  else if (options.verify_weights)
+    engine->file_.verify_weights(threads);
   engine->resolve();
+  if (upload) upload->finish();
   // Fewer translation misses while weights stream, where the file system supports it.
   auto weights = engine->file_.weights();
   if (!weights.empty() && !engine->device_)
@@ -91,14 +97,14 @@ std::span<const std::byte> LoadedEngine::module_image(std::string_view name) con
   fail(ErrorCode::kIncompatible, "a step names the module {}, which the engine does not hold", name);
 }
 
-// Opens the GPU of an engine whose programs are for one, and brings the weights there.
-void LoadedEngine::open_device(const Path& file, const EngineLoadOptions& options) {
+// Opens the GPU of an engine whose programs are for one, and takes memory for the weights there.
+void LoadedEngine::open_device() {
   const std::vector<Program>& programs = plan().programs;
   if (programs.empty() || !is_for_gpu(programs.front().target)) return;
   std::string missing = missing_for_plan(programs.front().target, plan());
   if (!missing.empty()) fail(ErrorCode::kIncompatible, "the target {} {}", programs.front().target, missing);
   device_ = cuda::Device::open();
-  device_weights_ = upload_weights(device_, file_, file, options.verify_weights);
+  device_weights_ = cuda::Memory(device_, file_.weights().size(), "the weights");
 }
 
 // Row-major weights were checked with the plan; what the other layouts need is known here.

@@ -84,7 +84,7 @@ class LoadedEngine {
  private:
   LoadedEngine() = default;
   void check_weights() const;
-  void open_device(const Path& file, const EngineLoadOptions& options);
+  void open_device();
   std::span<const std::byte> module_image(std::string_view name) const;
   void resolve();
   void resolve_symbols();

@@ -39,5 +39,16 @@ TEST_F(GpuErrors, AHiddenGpuIsMissing) {
   EXPECT_TRUE(contains(run.err, "needs an NVIDIA GPU")) << run.err;
 }
 
+TEST_F(GpuErrors, DamagedWeightsAreFoundOnTheirWay) {
+  const Path file = engine_for("cuda") + "/rank0.engine";
+  std::string bytes = read_text_file(file);
+  bytes[5000] ^= 1;  // weights begin at 4096
+  write_text_file(file, bytes);
+  ProgramRun run = run_ingot({"run", directory_ / "engine", "Once", "-n", "2"});
+  EXPECT_EQ(run.code, 4);
+  EXPECT_TRUE(contains(run.err, "rank0.engine: section weights: damaged: the checksum of block 0")) << run.err;
+  EXPECT_EQ(run.out, "");
+}
+
 }  // namespace
 }  // namespace ingot
