@@ -88,20 +88,39 @@ CASES = {
 CLASSES = {"GPT2": ("GPT2Config", "GPT2LMHeadModel"), "Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
 
 
-def make(name):
-    family, settings, change = CASES[name]
-    config_class, model_class = CLASSES.get(family, (family + "Config", family + "ForCausalLM"))
-    sizes = {} if family == "GPT2" else COMMON
-    config = getattr(transformers, config_class)(**{**sizes, **settings})
-    config._attn_implementation = "eager"
-    torch.manual_seed(sum(map(ord, name)))
+def draw(config, model_class, seed):
+    """A random model and the ids to run it with."""
+    family = model_class.removesuffix("ForCausalLM")
+    torch.manual_seed(seed)
     model = getattr(transformers, model_class)(config).eval()
     for parameter_name, parameter in model.named_parameters():
         spread = 0.3 if parameter.dim() == 1 else 1.2 / math.sqrt(parameter.shape[-1])
         mean = 1.0 if "norm" in parameter_name and parameter_name.endswith("weight") and family[:5] != "Gemma" else 0.0
         noise = torch.randn(parameter.shape) * spread + mean
         parameter.data = noise.to(torch.bfloat16).to(torch.float32)  # parameters alone: buffers stay float32
-    ids = torch.randint(2, 64, (40,))
+    return model, torch.randint(2, 64, (40,))
+
+
+@torch.no_grad()
+def closest_choice(model, config, ids):
+    """The least difference between the probability of an expert that is taken and that of one that is not."""
+    logits = model(ids[None], output_router_logits=True).router_logits
+    ordered = torch.cat([layer.float().softmax(-1) for layer in logits]).sort(descending=True).values
+    return (ordered[:, config.num_experts_per_tok - 1] - ordered[:, config.num_experts_per_tok]).min().item()
+
+
+def make(name):
+    family, settings, change = CASES[name]
+    config_class, model_class = CLASSES.get(family, (family + "Config", family + "ForCausalLM"))
+    sizes = {} if family == "GPT2" else COMMON
+    config = getattr(transformers, config_class)(**{**sizes, **settings})
+    config._attn_implementation = "eager"
+    seed = sum(map(ord, name))
+    model, ids = draw(config, model_class, seed)
+    # Where experts are nearly tied, rounding to bfloat16 decides, and another expert is another answer.
+    while "num_local_experts" in settings and closest_choice(model, config, ids) < 0.005:
+        seed += 1
+        model, ids = draw(config, model_class, seed)
     golden = {"input_ids": ids}
     with torch.no_grad():
         golden["logits"] = model(ids[None]).logits[0].contiguous()
