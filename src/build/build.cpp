@@ -85,14 +85,6 @@ Target with_device(Target target, const TimingCache& timings) {
   return target;
 }
 
-// The passes to leave out: as the user says, and those for other kinds of targets.
-std::vector<std::string> passes_left_out(const ResolvedConfig& resolved) {
-  std::vector<std::string> names = resolved.config.disable;
-  for (const Pass& pass : pass_list())
-    if (!pass.only_for.empty() && pass.only_for != resolved.target.kind) names.emplace_back(pass.name);
-  return names;
-}
-
 Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache& timings, BuildReport& report,
                     Progress& progress) {
   PhaseClock clock(report);
@@ -101,7 +93,7 @@ Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache
   report.overrides = resolved.overrides;
   Network network = loaded_network(checkpoint, resolved);
   clock.end("load");
-  network = run_passes(std::move(network), passes_left_out(resolved));
+  network = run_passes(std::move(network), resolved.config.disable);
   clock.end("passes");
   std::vector<ProgramShape> programs = program_shapes(network, resolved.limits, resolved.target);
   TuneOptions options;
@@ -170,7 +162,7 @@ Network loaded_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
 }
 
 Network optimized_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
-  return run_passes(loaded_network(checkpoint, resolved), passes_left_out(resolved));
+  return run_passes(loaded_network(checkpoint, resolved), resolved.config.disable);
 }
 
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,

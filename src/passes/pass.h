@@ -18,7 +18,6 @@ struct Pass {
   std::string_view name;  // as in --disable
   // The result computes the same outputs from the same inputs, states and checkpoint tensors, up to rounding.
   Network (*run)(Network, const PassContext&);
-  std::string_view only_for = {};  // the kind of target with tactics for what it makes; empty: every kind
 };
 
 // Every pass, in the order in which they run.

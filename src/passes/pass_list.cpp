@@ -33,8 +33,8 @@ constexpr std::array kPasses = {
     // Before fuse_matmul_residual: both want the residual sum. The norm must run over whole rows anyway and takes the
     // sum from whatever made its operands (a matmul, another norm, a sum over ranks), the matmul only its own.
     Pass{"fuse_add_norm", fuse_add_norm},
-    // After merge_gate_up, which makes the one matmul. No product on a GPU has such an epilogue.
-    Pass{"fuse_matmul_gate", fuse_matmul_gate, "cpu"},
+    // After merge_gate_up, which makes the one matmul.
+    Pass{"fuse_matmul_gate", fuse_matmul_gate},
     // Before fuse_matmul_residual: a residual is added after the function.
     Pass{"fuse_matmul_activation", fuse_matmul_activation},
     // Takes the sums that no norm wanted: the inner one of parallel residuals, those behind norms.

@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 struct MayBeRefused {
   std::string_view kind, file;
 };
-constexpr MayBeRefused kMayBeRefused[] = {{"cpu", "half_activations"}, {"cuda", "gated_matmul"}};
+constexpr MayBeRefused kMayBeRefused[] = {{"cpu", "half_activations"}};
 
 bool may_be_refused(const Target& target, const fs::path& file) {
   return std::any_of(std::begin(kMayBeRefused), std::end(kMayBeRefused),

@@ -77,26 +77,28 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Sizes {
   int64_t rows, n, k, y_bytes;
+  int64_t columns_each;  // of x · wᵀ, for one of y
   explicit Sizes(const Problem& problem)
       : rows(problem.inputs[0].shape[0].constant()),
         n(problem.inputs[1].shape[0].constant()),
         k(problem.inputs[0].shape[1].constant()),
-        y_bytes(problem.outputs[0].dtype == DType::kF32 ? 4 : 2) {}
+        y_bytes(problem.outputs[0].dtype == DType::kF32 ? 4 : 2),
+        columns_each(problem.op.as<Matmul>()->gated ? 2 : 1) {}
 };
 
 // Mirrors the kernel's shared memory but for the ring.
-int64_t shared_besides_stages(const GemmTiling& t, int64_t y_bytes) {
-  int64_t columns = t.columns / t.cluster_k;
-  int64_t out_columns = columns % 64 == 0 ? 64 : columns % 32 == 0 ? 32 : 16;
-  int64_t out = y_bytes == 2 ? t.warpgroups() * 64 * out_columns * 2 : 0;
+int64_t shared_besides_stages(const GemmTiling& t, const Sizes& s) {
+  int64_t columns = t.columns / t.cluster_k, stored = columns / s.columns_each;
+  int64_t out_columns = stored % 64 == 0 ? 64 : stored % 32 == 0 ? 32 : 16;
+  int64_t out = s.y_bytes == 2 ? t.warpgroups() * 64 * out_columns * 2 : 0;
   int64_t parts = (t.cluster_k - 1) * t.rows * columns * 4;
   int64_t barriers = (2 * kMostStages + 2) * 8, alignment = 1024;
   return out + parts + barriers + alignment;
 }
 int64_t stage_bytes(const GemmTiling& t) { return (t.rows + t.columns) * kStep * 2; }
-int64_t stages_of(const GemmTiling& t, int64_t y_bytes) {
+int64_t stages_of(const GemmTiling& t, const Sizes& s) {
   const int64_t bytes = kSharedBytes / t.resident - 1024;
-  return std::min((bytes - shared_besides_stages(t, y_bytes)) / stage_bytes(t), kMostStages);
+  return std::min((bytes - shared_besides_stages(t, s)) / stage_bytes(t), kMostStages);
 }
 
 // Rows of x and w that a block loads itself in a step.
@@ -109,6 +111,7 @@ int64_t waves_of(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
 
 // Small tiles are there to give every multiprocessor some; with much work they only move more.
 bool suits(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+  if (t.columns % (16 * s.columns_each * t.cluster_k) != 0) return false;
   if (ceil_div(s.k, kStep) < t.cluster_k || (t.rows > 64 && t.rows >= 2 * s.rows)) return false;
   return t.rows * t.columns >= 128 * 128 || waves_of(t, s, multiprocessors) <= 16;
 }
@@ -158,14 +161,16 @@ class GemmSm90Source final : public TacticSource {
     const auto tiling = parse_fields<GemmTiling>(lexer);
     const Matmul& op = *problem.op.as<Matmul>();
     const DType dtype = problem.inputs[0].dtype;
-    const int64_t y_bytes = Sizes(problem).y_bytes, stages = stages_of(tiling, y_bytes);
+    const Sizes sizes(problem);
+    const int64_t stages = stages_of(tiling, sizes);
     DeviceModule module{
         std::string(kFile),
         {define("T", device_type(dtype)), define("Y", device_type(problem.outputs[0].dtype)),
          define("TILE_M", tiling.rows), define("WARPGROUPS", tiling.warpgroups()), define("RESIDENT", tiling.resident),
          define("TILE_N", tiling.columns), define("STAGES", stages), define("CLUSTER_M", tiling.cluster_rows),
          define("CLUSTER_N", tiling.cluster_columns), define("CLUSTER_K", tiling.cluster_k),
-         define("FUNCTION", function_name(op.function)), define("RESIDUAL", int64_t{op.residual})},
+         define("FUNCTION", function_name(op.function)), define("GATED", int64_t{op.gated}),
+         define("RESIDUAL", int64_t{op.residual})},
         target.cuda_arch};
     if (op.bias) module.defines.push_back(define("BIAS", device_type(problem.inputs[2].dtype)));
     CompiledTactic tactic;
@@ -173,7 +178,7 @@ class GemmSm90Source final : public TacticSource {
     std::vector<int> arguments(problem.inputs.size() + 1);
     for (size_t i = 0; i < arguments.size(); ++i) arguments[i] = static_cast<int>(i);
     ModuleLaunch start = launch(op, dtype, tiling, arguments.back());
-    start.shared_bytes = shared_besides_stages(tiling, y_bytes) + stages * stage_bytes(tiling);
+    start.shared_bytes = shared_besides_stages(tiling, sizes) + stages * stage_bytes(tiling);
     add_module_step(tactic, module, std::move(start), arguments);
     return tactic;
   }
@@ -185,6 +190,9 @@ class GemmSm90Source final : public TacticSource {
       return format("map {} dtype={} dims=[{}, {}] strides=[{} * 2] box=[{}, {}] swizzle=128", buffer, enum_name(dtype),
                     k, height, k, kStep, box);
     };
+    const std::string gated_map =
+        format("map 1 dtype={} dims=[{}, {} / 2, 2] strides=[{} * 2, {} * {}] box=[{}, {}, 2] swizzle=128",
+               enum_name(dtype), k, n, k, n, k, kStep, t.columns / (2 * t.cluster_rows * t.cluster_k));
     const std::string tiles =
         format("ceil({}, {}) * ceil({}, {})", rows, t.rows * t.cluster_rows, n, t.columns * t.cluster_columns);
     ModuleLaunch launch{.function = "gemm"};
@@ -194,7 +202,7 @@ class GemmSm90Source final : public TacticSource {
     launch.cluster = t.cluster();
     launch.dependent = true;
     launch.arguments = {map(0, rows, t.rows / t.cluster_columns),
-                        map(1, n, t.columns / t.cluster_rows),
+                        op.gated ? gated_map : map(1, n, t.columns / t.cluster_rows),
                         op.bias ? "buf 2" : "i64 0",
                         op.residual ? format("buf {}", y - 1) : "i64 0",
                         format("buf {}", y),
@@ -206,7 +214,6 @@ class GemmSm90Source final : public TacticSource {
 
   static std::string refusal(const Problem& problem, const Target& target) {
     if (std::string reason = unless_hopper(target); !reason.empty()) return reason;
-    if (std::string reason = unless_ungated(problem); !reason.empty()) return reason;
     const DType dtype = problem.inputs[0].dtype;
     if ((dtype != DType::kBF16 && dtype != DType::kF16) || problem.inputs[1].dtype != dtype)
       return format("found {} and {} where bf16 twice or f16 twice is needed", print(problem.inputs[0]),

@@ -1,4 +1,5 @@
-// y = function(x · wᵀ + bias) + residual on Hopper: x [rows, k], w [n, k] of type T; y [rows, n] of type Y.
+// y = function(x · wᵀ + bias) + residual on Hopper: x [rows, k], w [n, k] of type T; y [rows, n] of type Y. Gated:
+// y [rows, n / 2] = function(gate) * up, where the first half of the rows of w makes gate, the second up.
 //
 // A block makes TILE_M x TILE_N of y at a time. One thread of its last warpgroup keeps a ring of STAGES steps of 64
 // along k filled with tiles of x and w by the copy engine, across the ends of tiles; every other warpgroup multiplies
@@ -10,9 +11,13 @@
 // share and sends it to all, times CLUSTER_K blocks that each sum a part of k for the same tile: at the end each takes
 // a part of the columns, receives its sums from the others and adds them up in the order of k.
 //
+// A gated tile holds, for every part of it that is loaded or stored by a block of its own, columns of gate and then as
+// many of up: the thread that sums one has the other too.
+//
 // Compiled with T, Y, TILE_M (a multiple of 64 WARPGROUPS), WARPGROUPS (1 .. 3), TILE_N (a multiple of 16 CLUSTER_K, at
-// most 256), STAGES, CLUSTER_M, CLUSTER_N, CLUSTER_K, FUNCTION, BIAS (its type; absent: no bias), RESIDUAL (0 or 1).
-// The maps of x and w have boxes of 64 columns by TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows, swizzle 128; k is a
+// most 256), STAGES, CLUSTER_M, CLUSTER_N, CLUSTER_K, FUNCTION, GATED (0 or 1), BIAS (its type; absent: no bias),
+// RESIDUAL (0 or 1). The maps of x and w have boxes of 64 columns by TILE_M / CLUSTER_N and TILE_N / CLUSTER_M rows,
+// swizzle 128; that of a gated w is [k, n / 2, 2] with boxes of [64, TILE_N / (2 CLUSTER_M CLUSTER_K), 2]. k is a
 // multiple of 8, of at least CLUSTER_K steps. Blocks: a multiple of the cluster, all of which run at the same time.
 // Threads: 128 (WARPGROUPS + 1).
 #include "device/activation.cuh"
@@ -29,15 +34,18 @@ constexpr int kCluster = CLUSTER_M * CLUSTER_N * CLUSTER_K;
 constexpr int kSharers = CLUSTER_M + CLUSTER_N - 1;  // blocks that load x or w for this one, itself included
 constexpr int kStep = 64, kStepBytes = 128;          // along k
 constexpr int kXBytes = TILE_M * kStepBytes, kStageBytes = kXBytes + TILE_N * kStepBytes;
-constexpr int kColumns = TILE_N / CLUSTER_K;  // that a block stores
-constexpr int kSums = kColumns / 2;           // of a thread
-constexpr int kOutColumns = kColumns % 64 == 0 ? 64 : kColumns % 32 == 0 ? 32 : 16;
+constexpr int kColumns = TILE_N / CLUSTER_K;                 // that a block stores
+constexpr int kSums = kColumns / 2;                          // of a thread
+constexpr int kPair = TILE_N / (2 * CLUSTER_M * CLUSTER_K);  // gated: columns of gate, and of up, next to each other
+constexpr int kColumnsEach = GATED ? 2 : 1, kStored = kColumns / kColumnsEach;  // of y
+constexpr int kOutColumns = kStored % 64 == 0 ? 64 : kStored % 32 == 0 ? 32 : 16;
 constexpr int kOutBytes = sizeof(Y) == 2 ? 16 * kOutColumns * 2 : 0;  // a warp's piece of y on its way out
 constexpr int kPartBytes = (CLUSTER_K - 1) * TILE_M * kColumns * 4;
 constexpr int kGroupM = 16 / CLUSTER_M > 0 ? 16 / CLUSTER_M : 1;  // rows of clusters that are worked on together
 
 static_assert(TILE_M == 64 * kBlocks * kWarpgroups && (CLUSTER_K == 1 || kBlocks == 1));
-static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kColumns % 16 == 0);
+static_assert(TILE_N % (8 * CLUSTER_M) == 0 && kStored % 16 == 0);
+static_assert(!GATED || (kPair % 8 == 0 && (CLUSTER_M == 1 || CLUSTER_K == 1) && !RESIDUAL));
 
 struct Shared {
   char* stages;
@@ -112,18 +120,36 @@ __device__ __forceinline__ void load_x(const Shared& shared, const TensorMap& ma
   }
 }
 
+// The blocks that share this one's w.
+__device__ __forceinline__ uint16 blocks_along_m(const Place& place) {
+  uint16 blocks = 0;
+#pragma unroll
+  for (int m = 0; m < CLUSTER_M; ++m) blocks |= 1 << rank_of(m, place.n, place.k);
+  return blocks;
+}
+
 __device__ __forceinline__ void load_w(const Shared& shared, const TensorMap& map, const Place& place, int stage, int k,
                                        int column, uint64 policy) {
-  constexpr int kRows = TILE_N / CLUSTER_M;
-  char* target = shared.stages + stage * kStageBytes + kXBytes + place.m * kRows * kStepBytes;
-  column += place.m * kRows;
-  if constexpr (CLUSTER_M == 1) {
-    load_box(target, map, shared.full + stage, k, column, policy);
-  } else {
-    uint16 blocks = 0;
+  char* tile = shared.stages + stage * kStageBytes + kXBytes;
+  Mbarrier* full = shared.full + stage;
+  if constexpr (GATED) {
 #pragma unroll
-    for (int m = 0; m < CLUSTER_M; ++m) blocks |= 1 << rank_of(m, place.n, place.k);
-    load_box_in_cluster(target, map, shared.full + stage, k, column, blocks, policy);
+    for (int part = 0; part < CLUSTER_K; ++part) {
+      char* target = tile + (place.m + part) * 2 * kPair * kStepBytes;
+      int output = column / 2 + (place.m + part) * kPair;
+      if constexpr (CLUSTER_M == 1)
+        load_box(target, map, full, k, output, 0, policy);
+      else
+        load_box_in_cluster(target, map, full, k, output, 0, blocks_along_m(place), policy);
+    }
+  } else {
+    constexpr int kRows = TILE_N / CLUSTER_M;
+    char* target = tile + place.m * kRows * kStepBytes;
+    column += place.m * kRows;
+    if constexpr (CLUSTER_M == 1)
+      load_box(target, map, full, k, column, policy);
+    else
+      load_box_in_cluster(target, map, full, k, column, blocks_along_m(place), policy);
   }
 }
 
@@ -264,12 +290,42 @@ __device__ __forceinline__ void store_two(S* p, float2 v, bool paired, bool firs
   if (second) p[1] = from_float<S>(v.y);
 }
 
+using Function = ForResult<FUNCTION, Y>;
+
 struct Output {
   const void* bias;
   const Y* residual;
   Y* y;
-  int rows, n;
+  int rows, n;  // n: columns of y
 };
+
+#if GATED
+// function(gate) * up in the place of the first half of the sums, for the block's columns of y from `column`.
+__device__ __forceinline__ void finish(float (&sums)[kSums], const Output& output, int, int column) {
+  column += threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kSums / 2; i += 4) {
+    int from = i + i / (kPair / 2) * (kPair / 2);  // the gate's; up follows kPair columns behind
+    float gate[4], up[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) gate[j] = sums[from + j], up[j] = sums[from + kPair / 2 + j];
+#ifdef BIAS
+    int at = column + i * 2;
+    bool first = at < output.n, second = at + 1 < output.n, paired = output.n % 2 == 0;
+    const BIAS* bias = static_cast<const BIAS*>(output.bias) + at;
+    float2 gate_bias = load_two(bias, paired, first, second);
+    float2 up_bias = load_two(bias + output.n, paired, first, second);
+#pragma unroll
+    for (int half = 0; half < 4; half += 2) {
+      gate[half] += gate_bias.x, gate[half + 1] += gate_bias.y;
+      up[half] += up_bias.x, up[half + 1] += up_bias.y;
+    }
+#endif
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sums[i + j] = Function::of(gate[j]) * up[j];
+  }
+}
+#else
 
 // function(sums + bias) + residual in place, for the warp's 16 rows from `row` and the block's columns from `column`.
 __device__ __forceinline__ void finish(float (&sums)[kSums], const Output& output, int row, int column) {
@@ -287,7 +343,7 @@ __device__ __forceinline__ void finish(float (&sums)[kSums], const Output& outpu
 #endif
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float2 v = {FUNCTION::of(sums[i + 2 * half]), FUNCTION::of(sums[i + 2 * half + 1])};
+      float2 v = {Function::of(sums[i + 2 * half]), Function::of(sums[i + 2 * half + 1])};
       if constexpr (RESIDUAL) {
         int r = row + 8 * half;
         bool inside = r < output.rows;
@@ -298,6 +354,7 @@ __device__ __forceinline__ void finish(float (&sums)[kSums], const Output& outpu
     }
   }
 }
+#endif
 
 // From registers to y.
 __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const Output& output, int row, int column) {
@@ -310,7 +367,7 @@ __device__ __forceinline__ void store_direct(const float (&sums)[kSums], const O
     if (r >= output.rows) continue;
     Y* y = output.y + int64(r) * output.n;
 #pragma unroll
-    for (int i = 0; i < kSums; i += 4) {
+    for (int i = 0; i < kStored / 2; i += 4) {
       int at = column + i * 2;
       store_two(y + at, {sums[i + 2 * half], sums[i + 2 * half + 1]}, output.n % 2 == 0, at < output.n,
                 at + 1 < output.n);
@@ -329,7 +386,7 @@ __device__ __forceinline__ void store_staged(const float (&sums)[kSums], const O
   column += lane % kPacks * 8;
   y += int64(row) * output.n + column;
 #pragma unroll
-  for (int chunk = 0; chunk < kColumns; chunk += kOutColumns) {
+  for (int chunk = 0; chunk < kStored; chunk += kOutColumns) {
     __syncwarp();
 #pragma unroll
     for (int c = 0; c < kOutColumns; c += 16) {
@@ -377,7 +434,7 @@ __device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles
     int row, column;
     int last = multiply(acc, shared, consumer, tiles.steps, [&] { tiles.find(tile, row, column); });
     row += warp / 4 * kBlocks * 64 + warp % 4 * 16;
-    column += place.k * kColumns;
+    column = column / kColumnsEach + place.k * kStored;
     wait_for_products<0>();
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) hold(acc[b]);
@@ -427,7 +484,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, RESIDENT)
   } else {
     if constexpr (kMoveRegisters) take_registers<kWarpgroups == 2 ? 232 : 160>();
     wait_for_previous();
-    consume(shared, tiles, Output{bias, residual, y, rows, n}, first_tile, stride);
+    consume(shared, tiles, Output{bias, residual, y, rows, n / kColumnsEach}, first_tile, stride);
     __syncwarp();
   }
   // No block leaves while others may still write to its barriers.

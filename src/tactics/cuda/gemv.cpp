@@ -178,6 +178,7 @@ class GemvDirectSource final : public TacticSource {
     MatmulProblem matmul(problem);
     std::vector<std::string> configs;
     for (DirectForm form : kForms) {
+      if (matmul.gated && form.unit % 2 != 0) continue;
       form.rows = pass_rows(matmul.rows);
       if (direct_shared_bytes(form, matmul) <= shared_bytes_limit(target)) configs.push_back(print_fields(form));
       if (has_bulk_copies(target)) break;  // seldom better than cuda.gemv: one will do

@@ -1,6 +1,6 @@
 // What the kernels for a few rows of x share: x in shared memory, products of weight rows with it, and the epilogue of
 // a block's rows. Compiled with FEATURES x DEPTH (the shape of w), the types W_TYPE, X_TYPE, Y_TYPE, BIAS_TYPE,
-// RESIDUAL_TYPE, FUNCTION, ROWS (rows of x at a time) and UNIT_ROWS (rows of w at a time).
+// RESIDUAL_TYPE, FUNCTION, GATED (0 or 1), ROWS (rows of x at a time) and UNIT_ROWS (rows of w at a time).
 #pragma once
 
 #include "device/epilogue.cuh"
@@ -12,6 +12,8 @@ using Y = Y_TYPE;
 using Bias = BIAS_TYPE;
 using Residual = RESIDUAL_TYPE;
 constexpr int kN = FEATURES, kK = DEPTH;
+constexpr int kRowsEach = GATED ? 2 : 1;  // rows of w for one output
+constexpr int kOutputs = kN / kRowsEach;
 constexpr int kVector = 16 / sizeof(W);  // elements of one load
 constexpr int kPieces = kK / kVector;    // loads of one row of w
 
@@ -117,5 +119,16 @@ __device__ __forceinline__ void sum_shares(const Products<W>& products, int toke
       for (int step = 8; step > 0; step >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, step);
       if ((lane & 15) == 0) store(r + upper, sum);
     }
+  }
+}
+
+// The same two rows at a time, handed as store(first row, its sum, the sum of the next).
+template <class F>
+__device__ __forceinline__ void sum_pairs(const Products<W>& products, int token, F store) {
+  static_assert(UNIT_ROWS % 2 == 0);
+#pragma unroll
+  for (int r = 0; r < UNIT_ROWS; r += 2) {
+    float first = warp_sum(products.share(token, r)), second = warp_sum(products.share(token, r + 1));
+    if ((threadIdx.x & 31) == 0) store(r, first, second);
   }
 }

@@ -1,11 +1,11 @@
-// y = function(x · wᵀ + bias) + residual for a few rows of x: every weight is read once, at the speed of memory. sm_90
-// and later.
+// y = function(x · wᵀ + bias) + residual, or gated, for a few rows of x: every weight is read once, at the speed of
+// memory. sm_90 and later.
 //
-// A block owns a contiguous range of rows of w, as many as every other block or one more. Its weights come in units of
-// UNIT_ROWS rows x CHUNK elements. One thread asks the copy engine for them in order; unit u goes to slot u % SLOTS of
-// shared memory and is multiplied by group u % GROUPS of SPLIT warps, whose slots are always the same. What a warp
-// finds for a row of a unit is a partial sum; when PARTIAL_ROWS rows are done, or all, these are added in a fixed order
-// and go through the epilogue.
+// A block owns a contiguous range of outputs, as many as every other block or one more. Its weights come in units of
+// UNIT_ROWS rows x CHUNK elements; gated, a unit of gate and one of up take turns. One warp asks the copy engine for
+// them; unit u goes to slot u % SLOTS of shared memory and is multiplied by group u % GROUPS of SPLIT warps, whose
+// slots are always the same. What a warp finds for a row of a unit is a partial sum; when PARTIAL_ROWS rows are done,
+// or all, these are added in a fixed order and go through the epilogue.
 //
 // The slots are filled before the kernel in front has ended. Until x is there no more than WINDOW units are under way
 // at a time: that is nearly all of the memory's bandwidth, and behind a full ring of copies the few bytes that the
@@ -13,8 +13,8 @@
 // Afterwards all slots are kept full. The kernel behind may start when there is nothing left to ask for.
 //
 // The caller: DEPTH * sizeof(W) is a multiple of 16; CHUNK is a multiple of SPLIT * 512 bytes or all of DEPTH;
-// PARTIAL_ROWS is a multiple of UNIT_ROWS; grid {blocks, ceil(rows / ROWS)}, (GROUPS * SPLIT + 1) * 32 threads and
-// SHARED_BYTES of dynamic shared memory.
+// PARTIAL_ROWS is a multiple of UNIT_ROWS, twice if GATED; grid {blocks, ceil(rows / ROWS)}, (GROUPS * SPLIT + 1) * 32
+// threads and SHARED_BYTES of dynamic shared memory.
 #include "device/async_copy.cuh"
 #include "gemv_parts.cuh"
 
@@ -27,19 +27,26 @@ constexpr int kPadded = (kChunks - 1) * kChunkPieces + (kLastPieces + kStep - 1)
 constexpr int kParts = kChunks * SPLIT;  // partial sums of a row
 constexpr int kUnitBytes = UNIT_ROWS * CHUNK * int(sizeof(W));
 static_assert(SLOTS * (kUnitBytes + 16) + 8 + ROWS * kPadded * 16 + ROWS * PARTIAL_ROWS * kParts * 4 <= SHARED_BYTES);
-static_assert(SLOTS % GROUPS == 0 && 1 <= WINDOW && WINDOW <= SLOTS && PARTIAL_ROWS % UNIT_ROWS == 0);
+constexpr int kAskers = SLOTS < 32 ? (SLOTS + 3) / 4 : 8;  // lanes that ask for units at the same time
+static_assert(SLOTS % GROUPS == 0 && 1 <= WINDOW && WINDOW <= SLOTS && PARTIAL_ROWS % (UNIT_ROWS * kRowsEach) == 0);
 
 #if __CUDA_ARCH__ >= 900
 
 // The units of one block, in the order of its rows, the chunks of a row after each other.
 struct Units {
   const W* w;
-  int first_row, rows, count;
+  int first_output, outputs, count;
 
-  __device__ __forceinline__ const W* at(int unit, int row) const {
-    return w + int64(first_row + unit / kChunks * UNIT_ROWS + row) * kK + unit % kChunks * CHUNK;
+  __device__ Units(const W* w_, int first, int outputs_) : w(w_), first_output(first), outputs(outputs_) {
+    count = (outputs + UNIT_ROWS - 1) / UNIT_ROWS * kRowsEach * kChunks;
   }
-  __device__ __forceinline__ int rows_of(int unit) const { return min(UNIT_ROWS, rows - unit / kChunks * UNIT_ROWS); }
+  // Of a unit's rows, the first in the order of the block's outputs.
+  __device__ __forceinline__ int place(int unit) const { return unit / (kChunks * kRowsEach) * UNIT_ROWS; }
+  __device__ __forceinline__ const W* at(int unit, int row) const {
+    int half = GATED ? unit / kChunks % 2 : 0;
+    return w + int64(half * kOutputs + first_output + place(unit) + row) * kK + unit % kChunks * CHUNK;
+  }
+  __device__ __forceinline__ int rows_of(int unit) const { return min(UNIT_ROWS, outputs - place(unit)); }
   __device__ __forceinline__ uint32 row_bytes(int unit) const {
     return (unit % kChunks == kChunks - 1 ? kLastPieces : kChunkPieces) * 16;
   }
@@ -71,19 +78,32 @@ __device__ __forceinline__ void ask_for(const Units& units, int unit, const Slot
   }
 }
 
-__device__ __forceinline__ void fill_slots(const Units& units, const Slots& slots) {
-  Turn next = {0}, landing = {0};
-  bool paced = true;
-  for (int unit = 0; unit < units.count; ++unit) {
-    if (paced && unit >= WINDOW) {
-      while (paced && !test_phase(slots.full + landing.slot, landing.parity)) paced = !test_phase(slots.x_is_there, 0);
-      landing.advance(1);
-    }
-    if (unit >= SLOTS) wait(slots.empty + next.slot, next.parity ^ 1);
-    ask_for(units, unit, slots, next.slot);
-    next.advance(1);
+// Asks for units in order, no more than WINDOW ahead of what has landed, until x is there, all slots are in use or
+// nothing is left. Returns how many units were asked for.
+__device__ __forceinline__ int fill_paced(const Units& units, const Slots& slots) {
+  int unit = 0, most = min(units.count, SLOTS);
+  for (; unit < most; ++unit) {
+    while (unit >= WINDOW && !test_phase(slots.full + unit - WINDOW, 0))
+      if (test_phase(slots.x_is_there, 0)) return unit;
+    ask_for(units, unit, slots, unit);
   }
-  allow_next();
+  return unit;
+}
+
+// By the lanes of one warp: one alone would need longer to ask for a unit than the memory to bring it.
+__device__ __forceinline__ void fill_slots(const Units& units, const Slots& slots) {
+  int lane = threadIdx.x % 32, begin = 0;
+  if (lane == 0) begin = fill_paced(units, slots);
+  begin = __shfl_sync(0xffffffffu, begin, 0);
+  if (lane < kAskers) {
+    for (int unit = begin + lane; unit < units.count; unit += kAskers) {
+      int slot = unit % SLOTS, use = unit / SLOTS;
+      if (use > 0) wait(slots.empty + slot, (use - 1) & 1);
+      ask_for(units, unit, slots, slot);
+    }
+  }
+  __syncwarp();
+  if (lane == 0) allow_next();
 }
 
 template <int PIECES>
@@ -111,16 +131,23 @@ struct Output {
   int first_token, rows;
 };
 
-// The epilogue of `count` rows of w from `first` on.
-__device__ __forceinline__ void finish_rows(int first, int count, const float* partial, const Output& out) {
+// The epilogue of `count` outputs from `first` on.
+__device__ __forceinline__ void finish_outputs(int first, int count, const float* partial, const Output& out) {
   for (int i = threadIdx.x; i < count * ROWS; i += kThreads) {
-    int token = ROWS == 1 ? 0 : i / count, row = ROWS == 1 ? i : i % count;
+    int token = ROWS == 1 ? 0 : i / count, output = ROWS == 1 ? i : i % count;
     if (out.first_token + token >= out.rows) break;
-    float sum = 0;
+    float sums[kRowsEach] = {};
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) sum += partial[(token * PARTIAL_ROWS + row) * kParts + p];
-    int64 at = int64(out.first_token + token) * kN + first + row;
-    out.y[at] = from_float<Y>(epilogue<FUNCTION>(sum, out.bias, first + row, out.residual, at));
+    for (int half = 0; half < kRowsEach; ++half) {
+      int row = (output / UNIT_ROWS * kRowsEach + half) * UNIT_ROWS + output % UNIT_ROWS;
+#pragma unroll
+      for (int p = 0; p < kParts; ++p) sums[half] += partial[(token * PARTIAL_ROWS + row) * kParts + p];
+    }
+    int64 at = int64(out.first_token + token) * kOutputs + first + output;
+    if constexpr (GATED)
+      out.y[at] = from_float<Y>(gated_epilogue<FUNCTION>(sums[0], sums[1], out.bias, first + output, kOutputs));
+    else
+      out.y[at] = from_float<Y>(epilogue<FUNCTION>(sums[0], out.bias, first + output, out.residual, at));
   }
 }
 
@@ -129,8 +156,9 @@ __device__ __forceinline__ void multiply_units(const Units& units, const Slots& 
                                                const Output& out) {
   int warp = threadIdx.x / 32, unit = warp / SPLIT, part = warp % SPLIT;
   Turn turn = {unit};
-  for (int done = 0; done < units.rows; done += PARTIAL_ROWS) {
-    int end = min(units.count, (done + PARTIAL_ROWS) / UNIT_ROWS * kChunks);
+  constexpr int kOutputsAtOnce = PARTIAL_ROWS / kRowsEach;
+  for (int done = 0; done < units.outputs; done += kOutputsAtOnce) {
+    int end = min(units.count, (done + kOutputsAtOnce) / UNIT_ROWS * kRowsEach * kChunks);
     for (; unit < end; unit += GROUPS) {
       wait(slots.full + turn.slot, turn.parity);
       Products<W> products;
@@ -143,7 +171,7 @@ __device__ __forceinline__ void multiply_units(const Units& units, const Slots& 
       __syncwarp();
       if ((threadIdx.x & 31) == 0) arrive(slots.empty + turn.slot);
       turn.advance(GROUPS);
-      int local = unit / kChunks * UNIT_ROWS - done;
+      int local = unit / kChunks * UNIT_ROWS - done * kRowsEach;
 #pragma unroll
       for (int token = 0; token < ROWS; ++token)
         sum_shares(products, token, [&](int r, float sum) {
@@ -151,7 +179,7 @@ __device__ __forceinline__ void multiply_units(const Units& units, const Slots& 
         });
     }
     warps_barrier();
-    finish_rows(units.first_row + done, min(PARTIAL_ROWS, units.rows - done), partial, out);
+    finish_outputs(units.first_output + done, min(kOutputsAtOnce, units.outputs - done), partial, out);
     warps_barrier();
   }
 }
@@ -163,8 +191,8 @@ extern "C" __global__ void __launch_bounds__(kThreads + 32)
   float* partial = reinterpret_cast<float*>(staged + ROWS * kPadded);
   Mbarrier* barriers = reinterpret_cast<Mbarrier*>(partial + ROWS * PARTIAL_ROWS * kParts);
   Slots slots = {shared, barriers, barriers + SLOTS, barriers + 2 * SLOTS};
-  int first = int(int64(kN) * blockIdx.x / gridDim.x), last = int(int64(kN) * (blockIdx.x + 1) / gridDim.x);
-  Units units = {w, first, last - first, (last - first + UNIT_ROWS - 1) / UNIT_ROWS * kChunks};
+  int first = int(int64(kOutputs) * blockIdx.x / gridDim.x), last = int(int64(kOutputs) * (blockIdx.x + 1) / gridDim.x);
+  Units units(w, first, last - first);
   if (threadIdx.x == kThreads) {
     for (int s = 0; s < SLOTS; ++s) {
       init_barrier(slots.full + s, 1);
@@ -175,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(kThreads + 32)
   }
   __syncthreads();
   if (threadIdx.x >= kThreads) {
-    if (threadIdx.x == kThreads) fill_slots(units, slots);
+    fill_slots(units, slots);
   } else {
     int first_token = blockIdx.y * ROWS;
     wait_for_previous();

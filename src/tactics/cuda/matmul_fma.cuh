@@ -1,4 +1,4 @@
-// y = function(x · wᵀ + bias) + residual for any sizes and float dtypes in true f32, on any GPU.
+// y = function(x · wᵀ + bias) + residual, or gated, for any sizes and float dtypes in true f32, on any GPU.
 //
 // A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features, a thread every (4 WARPS_M)th row and (8
 // WARPS_N)th feature of them. Tiles of 32 elements of k pass through STAGES stages of shared memory as rows of f32,
@@ -20,10 +20,12 @@ constexpr int kN = FEATURES, kK = DEPTH, kDepth = 32, kPitch = kDepth + 4;
 constexpr int kThreads = WARPS_M * WARPS_N * 32;
 constexpr int kStrideM = 4 * WARPS_M, kStrideN = 8 * WARPS_N;
 constexpr int kRows = TILE_M / kStrideM, kColumns = TILE_N / kStrideN;  // of one thread
+constexpr int kSumsEach = GATED ? 2 : 1;                                // gate and up: neighbours of a thread
+constexpr int kOutputs = kN / kSumsEach, kTileOutputs = TILE_N / kSumsEach;
 constexpr int kSteps = (kK + kDepth - 1) / kDepth;
 constexpr int kStageFloats = (TILE_M + TILE_N) * kPitch;
 static_assert(STAGES * kStageFloats * 4 <= SHARED_BYTES);
-static_assert(TILE_M % kStrideM == 0 && TILE_N % kStrideN == 0);
+static_assert(TILE_M % kStrideM == 0 && TILE_N % kStrideN == 0 && (!GATED || kColumns % 2 == 0));
 
 __device__ __forceinline__ void load_four(float* target, const float* row, int k, bool exists) {
   if constexpr (kK % 4 == 0) {
@@ -46,17 +48,17 @@ __device__ __forceinline__ void load_four(float* target, const S* row, int k, bo
   }
 }
 
-// The tile of `source` [count, DEPTH] with the rows from `row0` and the elements from `k0` on.
-template <int ROWS, class S>
-__device__ __forceinline__ void load_tile(float* target, const S* source, int row0, int count, int k0) {
+// A tile of `source` [.., DEPTH] with the elements from `k0` on; `find` says which row is the i-th, -1: none.
+template <int ROWS, class S, class F>
+__device__ __forceinline__ void load_tile(float* target, const S* source, int k0, F find) {
   constexpr int kFours = ROWS * kDepth / 4;
 #pragma unroll
   for (int begin = 0; begin < kFours; begin += kThreads) {
     int i = begin + threadIdx.x;
     if (kFours % kThreads != 0 && i >= kFours) break;
     int row = i / (kDepth / 4), k = i % (kDepth / 4) * 4;
-    bool exists = row0 + row < count;
-    load_four(target + row * kPitch + k, source + int64(exists ? row0 + row : 0) * kK, k0 + k, exists);
+    int found = find(row);
+    load_four(target + row * kPitch + k, source + int64(found >= 0 ? found : 0) * kK, k0 + k, found >= 0);
   }
 }
 
@@ -68,14 +70,18 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     matmul_fma(const X* x, const W* w, const Bias* bias, const Residual* residual, Y* y, int rows) {
   extern __shared__ __align__(128) float shared[];
   allow_next();
-  int row0 = blockIdx.y * TILE_M, column0 = blockIdx.x * TILE_N;
+  int row0 = blockIdx.y * TILE_M, output0 = blockIdx.x * kTileOutputs;
   int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
   int thread_m = warp % WARPS_M * 4 + lane / 8, thread_n = warp / WARPS_M * 8 + lane % 8;
   auto load = [&](int step) {
     if (step < kSteps) {
       float* stage = shared + step % STAGES * kStageFloats;
-      load_tile<TILE_M>(stage, x, row0, rows, step * kDepth);
-      load_tile<TILE_N>(stage + TILE_M * kPitch, w, column0, kN, step * kDepth);
+      load_tile<TILE_M>(stage, x, step * kDepth, [&](int i) { return row0 + i < rows ? row0 + i : -1; });
+      load_tile<TILE_N>(stage + TILE_M * kPitch, w, step * kDepth, [&](int i) {
+        int part = i / kStrideN, output = output0 + (GATED ? part / 2 * kStrideN + i % kStrideN : i);
+        if (output >= kOutputs) return -1;
+        return GATED ? output + part % 2 * kOutputs : output;
+      });
     }
     commit_copies();
   };
@@ -107,10 +113,13 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < kRows; ++i)
 #pragma unroll
-    for (int j = 0; j < kColumns; ++j) {
-      int row = row0 + thread_m + i * kStrideM, column = column0 + thread_n + j * kStrideN;
-      if (row >= rows || column >= kN) continue;
-      int64 at = int64(row) * kN + column;
-      y[at] = from_float<Y>(epilogue<FUNCTION>(sums[i][j], bias, column, residual, at));
+    for (int j = 0; j < kColumns; j += kSumsEach) {
+      int row = row0 + thread_m + i * kStrideM, output = output0 + thread_n + j / kSumsEach * kStrideN;
+      if (row >= rows || output >= kOutputs) continue;
+      int64 at = int64(row) * kOutputs + output;
+      if constexpr (GATED)
+        y[at] = from_float<Y>(gated_epilogue<FUNCTION>(sums[i][j], sums[i][j + 1], bias, output, kOutputs));
+      else
+        y[at] = from_float<Y>(epilogue<FUNCTION>(sums[i][j], bias, output, residual, at));
     }
 }

@@ -1,5 +1,5 @@
-// y = function(x · wᵀ + bias) + residual for any number of rows and 16-bit weights, on the tensor cores of sm_80 and
-// later.
+// y = function(x · wᵀ + bias) + residual, or gated, for any number of rows and 16-bit weights, on the tensor cores of
+// sm_80 and later.
 //
 // A block of WARPS_M x WARPS_N warps computes TILE_M rows x TILE_N features; a warp a part of that as products of 16 x
 // 8 x 16. Tiles of 64 elements of k pass through STAGES stages of shared memory, in rows of 128 bytes whose 16-byte
@@ -7,7 +7,8 @@
 // at the same time share rows and features in groups of kGroup row tiles, for the second cache.
 //
 // x of another dtype than w is rounded to that of w on its way, and a DEPTH that 8 does not divide is read an element
-// at a time: slower, but the same code from there on.
+// at a time: slower, but the same code from there on. Rows of gate and of up take turns in a tile of w: a thread then
+// holds both sums of an output.
 //
 // The caller: grid {ceil(rows / TILE_M) * ceil(FEATURES / TILE_N)}, WARPS_M * WARPS_N * 32 threads and SHARED_BYTES of
 // dynamic shared memory.
@@ -21,6 +22,7 @@ using Bias = BIAS_TYPE;
 using Residual = RESIDUAL_TYPE;
 
 constexpr int kN = FEATURES, kK = DEPTH, kDepth = 64, kGroup = 8;
+constexpr int kOutputs = GATED ? kN / 2 : kN;
 constexpr int kThreads = WARPS_M * WARPS_N * 32;
 constexpr int kWarpM = TILE_M / WARPS_M, kWarpN = TILE_N / WARPS_N;
 constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
@@ -55,17 +57,18 @@ __device__ __forceinline__ uint4 load_chunk(const S* row, int k, bool exists) {
           pair_from_float(W{}, v[6], v[7])};
 }
 
-// The tile of `source` [count, DEPTH] with the rows from `row0` and the elements from `k0` on.
-template <int ROWS, class S>
-__device__ __forceinline__ void load_tile(uint8* target, const S* source, int row0, int count, int k0) {
+// A tile of `source` [.., DEPTH] with the elements from `k0` on; `find` says which row is the i-th, -1: none.
+template <int ROWS, class S, class F>
+__device__ __forceinline__ void load_tile(uint8* target, const S* source, int k0, F find) {
   constexpr int kChunks = ROWS * 8;
 #pragma unroll
   for (int begin = 0; begin < kChunks; begin += kThreads) {
     int i = begin + threadIdx.x;
     if (kChunks % kThreads != 0 && i >= kChunks) break;
     int row = i / 8, k = k0 + i % 8 * 8;
-    bool exists = row0 + row < count;
-    const S* from = source + int64(exists ? row0 + row : 0) * kK;
+    int found = find(row);
+    bool exists = found >= 0;
+    const S* from = source + int64(exists ? found : 0) * kK;
     uint8* to = target + swizzled(row, i % 8);
     if constexpr (kCopied<S>) {
       bool all = exists && k < kK;
@@ -113,9 +116,14 @@ struct Output {
   int rows;
 };
 
-// Two neighbours of one row.
+// Two neighbours of one row, or the gate and up of one output.
 __device__ __forceinline__ void put_outputs(const Output& out, float first, float second, int row, int column) {
   if (row >= out.rows || column >= kN) return;
+  if constexpr (GATED) {
+    float v = gated_epilogue<FUNCTION>(first, second, out.bias, column / 2, kOutputs);
+    out.y[int64(row) * kOutputs + column / 2] = from_float<Y>(v);
+    return;
+  }
   int64 at = int64(row) * kN + column;
   Y a = from_float<Y>(epilogue<FUNCTION>(first, out.bias, column, out.residual, at));
   if (column + 1 < kN) {
@@ -148,8 +156,12 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   auto load = [&](int step) {
     if (step < kSteps) {
       uint8* stage = shared + step % STAGES * kStageBytes;
-      load_tile<TILE_M>(stage, x, row0, rows, step * kDepth);
-      load_tile<TILE_N>(stage + TILE_M * 128, w, column0, kN, step * kDepth);
+      load_tile<TILE_M>(stage, x, step * kDepth, [&](int i) { return row0 + i < rows ? row0 + i : -1; });
+      load_tile<TILE_N>(stage + TILE_M * 128, w, step * kDepth, [&](int i) {
+        int place = column0 + i;
+        if (place >= kN) return -1;
+        return GATED ? place / 2 + place % 2 * kOutputs : place;
+      });
     }
     commit_copies();
   };

@@ -12,19 +12,15 @@ MatmulProblem::MatmulProblem(const Problem& problem)
       w(problem.inputs[1].dtype),
       y(problem.outputs[0].dtype),
       function(problem.op.as<Matmul>()->function),
+      gated(problem.op.as<Matmul>()->gated),
       output(static_cast<int>(problem.inputs.size())) {
   if (problem.op.as<Matmul>()->bias) bias = 2, bias_dtype = problem.inputs[2].dtype;
   if (problem.op.as<Matmul>()->residual) residual = output - 1, residual_dtype = problem.inputs.back().dtype;
 }
 
-std::string unless_ungated(const Problem& problem) {
-  return problem.op.as<Matmul>()->gated ? "no product on a GPU applies a gated activation" : "";
-}
-
 std::string unless_cuda_matmul(const Problem& problem, const Target& target) {
   std::string reason = unless_cuda(target);
   for (size_t i = 0; reason.empty() && i < problem.inputs.size(); ++i) reason = unless_device_float(problem.inputs[i]);
-  if (reason.empty()) reason = unless_ungated(problem);
   if (reason.empty() && problem.inputs[1].shape[1].constant() == 0) reason = "nothing to add up: k is 0";
   return reason;
 }
@@ -37,7 +33,8 @@ DeviceModule matmul_module(std::string_view file, const MatmulProblem& problem, 
       .defines = {define("FEATURES", problem.n), define("DEPTH", problem.k), define("X_TYPE", device_type(problem.x)),
                   define("W_TYPE", device_type(problem.w)), define("Y_TYPE", device_type(problem.y)),
                   define("BIAS_TYPE", bias), define("RESIDUAL_TYPE", residual),
-                  define("FUNCTION", format("act_{}", enum_name(problem.function)))},
+                  define("FUNCTION", format("act_{}", enum_name(problem.function))),
+                  define("GATED", int64_t{problem.gated})},
       .arch = target.cuda_arch};
 }
 

@@ -12,18 +12,16 @@
 namespace ingot {
 
 struct MatmulProblem {
-  int64_t rows, n, k;
+  int64_t rows, n, k;  // n: rows of w; a gated one has half as many outputs
   DType x, w, y;
   ActivationFunction function;
+  bool gated;
   int bias = 0, residual = 0, output;  // places among the problem's inputs and outputs; 0: there is none
   DType bias_dtype = DType::kF32, residual_dtype = DType::kF32;
 
   explicit MatmulProblem(const Problem& problem);
   bool same_16_bit() const { return x == w && size_of(w) == 2; }
 };
-
-// Why no source for a GPU solves a gated matmul, "" if it is none. The pass that makes them is left out for GPUs.
-std::string unless_ungated(const Problem& problem);
 
 // Why no source here solves the problem, or "".
 std::string unless_cuda_matmul(const Problem& problem, const Target& target);

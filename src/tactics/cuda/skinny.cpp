@@ -85,8 +85,13 @@ class SkinnySource final : public TacticSource {
       return format("map {} dtype={} dims=[64, {}, {}] strides=[{}, 128] box=[64, {}, {}] swizzle=128", buffer,
                     enum_name(matmul.w), rows, matmul.k / 64, matmul.k * 2, box_rows, form.slabs);
     };
-    ModuleLaunch launch =
-        matmul_launch("skinny", matmul, map(0, "size(0, 0)", form.rows), map(1, format("{}", matmul.n), form.tile));
+    const std::string w =
+        matmul.gated
+            ? format("map 1 dtype={} dims=[64, {}, 2, {}] strides=[{}, {}, 128] box=[64, {}, 2, {}] swizzle=128",
+                     enum_name(matmul.w), matmul.n / 2, matmul.k / 64, matmul.k * 2, matmul.n * matmul.k, form.tile / 2,
+                     form.slabs)
+            : map(1, format("{}", matmul.n), form.tile);
+    ModuleLaunch launch = matmul_launch("skinny", matmul, map(0, "size(0, 0)", form.rows), w);
     launch.grid = {format("min(sms, {})", ceil_div(matmul.n, form.tile)), format("ceil(size(0, 0), {})", form.rows),
                    "1"};
     launch.block = {(form.warps_m * form.warps_k + 1) * 32, 1, 1};

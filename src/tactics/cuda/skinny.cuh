@@ -1,5 +1,5 @@
-// y = function(x · wᵀ + bias) + residual for few rows of x and 16-bit weights: w streams past the tensor cores once.
-// sm_90 and later.
+// y = function(x · wᵀ + bias) + residual, or gated, for few rows of x and 16-bit weights: w streams past the tensor
+// cores once. sm_90 and later.
 //
 // The weights are the M of the products, because there are many, and the rows of x are the N, because tiles of the
 // tensor cores can be as narrow as 8 there. A tile of the result is TILE features x ROWS rows; a block computes several
@@ -11,8 +11,11 @@
 // The first stages of w are under way before the kernel in front has ended; the kernel behind may start when a block
 // has nothing left to ask for.
 //
+// A tile of gated ones has TILE / 2 rows of gate, then as many of up.
+//
 // The caller: DEPTH is a multiple of 64; maps of x and w as [64, rows, DEPTH / 64] with boxes of [64, ROWS, SLABS] and
-// [64, TILE, SLABS] and the swizzle of 128 bytes; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, 2 * SLABS of
+// [64, TILE, SLABS], gated w as [64, outputs, 2, DEPTH / 64] with boxes of [64, TILE / 2, 2, SLABS], and the swizzle of
+// 128 bytes; ROWS is 8 or a multiple of 16, TILE of 16 * WARPS_M, 2 * SLABS of
 // WARPS_K; grid {blocks, ceil(rows / ROWS)}, (WARPS_M * WARPS_K + 1) * 32 threads and SHARED_BYTES of dynamic shared
 // memory.
 #include "device/epilogue.cuh"
@@ -31,7 +34,8 @@ constexpr int kTilesN = ROWS / 8;
 constexpr int kStageBytes = (TILE + ROWS) * SLABS * 128;
 constexpr int kSteps = (kK / 64 + SLABS - 1) / SLABS;
 constexpr int kLastSlabs = kK / 64 - (kSteps - 1) * SLABS;
-constexpr int kTiles = (kN + TILE - 1) / TILE;
+constexpr int kOutputs = GATED ? kN / 2 : kN, kTileOutputs = GATED ? TILE / 2 : TILE;
+constexpr int kTiles = (kOutputs + kTileOutputs - 1) / kTileOutputs;
 constexpr int kPitch = TILE + 4;  // of the sums of one row of x: no bank conflicts
 constexpr int kSumFloats = ROWS * kPitch;
 static_assert(TILE % (16 * WARPS_M) == 0 && 2 * SLABS % WARPS_K == 0);
@@ -66,7 +70,11 @@ struct Source {
   __device__ __forceinline__ void ask_for_w(const Stages& stages, int stage, int i) const {
     Mbarrier* full = stages.full + stage;
     arrive_and_expect(full, kStageBytes);
-    load_box(stages.w(stage), w, full, 0, (first_tile + i / kSteps) * TILE, i % kSteps * SLABS, kEvictFirst);
+    int output = (first_tile + i / kSteps) * kTileOutputs, slab = i % kSteps * SLABS;
+    if constexpr (GATED)
+      load_box(stages.w(stage), w, full, 0, output, 0, slab, kEvictFirst);
+    else
+      load_box(stages.w(stage), w, full, 0, output, slab, kEvictFirst);
   }
   __device__ __forceinline__ void ask_for_x(const Stages& stages, int stage, int i) const {
     load_box(stages.x(stage), x, stages.full + stage, 0, blockIdx.y * ROWS, i % kSteps * SLABS, kEvictLast);
@@ -153,37 +161,52 @@ struct Output {
   int first_row, rows;  // of this block
 };
 
-// Four features of one row, from their sums.
-__device__ __forceinline__ void put_outputs(const Output& out, float4 sum, int row, int feature) {
-  int64 at = int64(row) * kN + feature;
-  float v[4] = {sum.x, sum.y, sum.z, sum.w};
-  if constexpr (kN % 4 == 0) {
+// Four features of one row, from what `value(i, place of the element in y)` makes of their sums.
+template <class F>
+__device__ __forceinline__ void put_outputs(const Output& out, int row, int feature, F value) {
+  int64 at = int64(row) * kOutputs + feature;
+  if constexpr (kOutputs % 4 == 0) {
     Pack<Y, 4> pack;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      pack.at[i] = from_float<Y>(epilogue<FUNCTION>(v[i], out.bias, feature + i, out.residual, at + i));
+    for (int i = 0; i < 4; ++i) pack.at[i] = from_float<Y>(value(i, at + i));
     store_pack<4>(out.y + at, pack);
   } else {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      if (feature + i < kN)
-        out.y[at + i] = from_float<Y>(epilogue<FUNCTION>(v[i], out.bias, feature + i, out.residual, at + i));
+      if (feature + i < kOutputs) out.y[at + i] = from_float<Y>(value(i, at + i));
   }
 }
 
-// Adds what the warps along k have found.
-__device__ __forceinline__ void finish_tile(const Output& out, const float* sums, int tile) {
-  constexpr int kFours = TILE / 4;
-  for (int i = threadIdx.x; i < out.rows * kFours; i += kWarps * 32) {
-    int row = i / kFours, feature = i % kFours * 4;
-    if (tile * TILE + feature >= kN) continue;
-    float4 total = {0, 0, 0, 0};
+struct Four {
+  float v[4];
+};
+// What the warps along k have found for four neighbours, added up.
+__device__ __forceinline__ Four add_parts(const float* sums) {
+  Four total = {};
 #pragma unroll
-    for (int k = 0; k < WARPS_K; ++k) {
-      float4 v = *reinterpret_cast<const float4*>(sums + k * kSumFloats + row * kPitch + feature);
-      total.x += v.x, total.y += v.y, total.z += v.z, total.w += v.w;
+  for (int k = 0; k < WARPS_K; ++k) {
+    float4 part = *reinterpret_cast<const float4*>(sums + k * kSumFloats);
+    total.v[0] += part.x, total.v[1] += part.y, total.v[2] += part.z, total.v[3] += part.w;
+  }
+  return total;
+}
+
+__device__ __forceinline__ void finish_tile(const Output& out, const float* sums, int tile) {
+  constexpr int kFours = kTileOutputs / 4;
+  for (int i = threadIdx.x; i < out.rows * kFours; i += kWarps * 32) {
+    int row = i / kFours, in_tile = i % kFours * 4, feature = tile * kTileOutputs + in_tile;
+    if (feature >= kOutputs) continue;
+    Four first = add_parts(sums + row * kPitch + in_tile);
+    if constexpr (GATED) {
+      Four up = add_parts(sums + row * kPitch + kTileOutputs + in_tile);
+      put_outputs(out, out.first_row + row, feature, [&](int j, int64) {
+        return gated_epilogue<FUNCTION>(first.v[j], up.v[j], out.bias, feature + j, kOutputs);
+      });
+    } else {
+      put_outputs(out, out.first_row + row, feature, [&](int j, int64 at) {
+        return epilogue<FUNCTION>(first.v[j], out.bias, feature + j, out.residual, at);
+      });
     }
-    put_outputs(out, total, out.first_row + row, tile * TILE + feature);
   }
 }
 

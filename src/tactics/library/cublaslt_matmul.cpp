@@ -32,7 +32,7 @@ std::string unless_the_library_can(const Problem& problem) {
   const Matmul& op = *problem.op.as<Matmul>();
   const DType x = problem.inputs[0].dtype, w = problem.inputs[1].dtype, y = problem.outputs[0].dtype;
   if (std::string reason = unless_device_floats(problem, {0, 1, problem.inputs.size()}); !reason.empty()) return reason;
-  if (std::string reason = unless_ungated(problem); !reason.empty()) return reason;
+  if (op.gated) return "the library does not multiply by a gate";
   if (x != w) return format("x is {} and w {}: the library multiplies equal dtypes", enum_name(x), enum_name(w));
   if (y != x && y != DType::kF32) return format("the result is {}: needs {} or f32", enum_name(y), enum_name(x));
   if (op.bias && problem.inputs[2].dtype != y)

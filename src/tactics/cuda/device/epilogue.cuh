@@ -1,5 +1,5 @@
-// What follows the sum of a matmul: function(sum + bias) + residual. Kernels are compiled with BIAS_TYPE and
-// RESIDUAL_TYPE, absent when there is no such input.
+// What follows the sum of a matmul: function(sum + bias) + residual, or function(gate) * up. Kernels are compiled with
+// BIAS_TYPE and RESIDUAL_TYPE, absent when there is no such input.
 #pragma once
 
 #include "device/activation.cuh"
@@ -18,4 +18,11 @@ __device__ __forceinline__ float epilogue(float sum, const B* bias, int column, 
   sum = F::of(sum);
   if constexpr (!kSame<R, absent>) sum += to_float(residual[at]);
   return sum;
+}
+
+// Output `column` of a gated matmul that has `outputs` of them, from the sums of two rows of w.
+template <class F, class B>
+__device__ __forceinline__ float gated_epilogue(float gate, float up, const B* bias, int column, int outputs) {
+  if constexpr (!kSame<B, absent>) gate += to_float(bias[column]), up += to_float(bias[outputs + column]);
+  return F::of(gate) * up;
 }

@@ -40,6 +40,14 @@ __device__ __forceinline__ void load_box(void* shared, const TensorMap& map, Mba
       "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "l"(policy)
       : "memory");
 }
+__device__ __forceinline__ void load_box(void* shared, const TensorMap& map, Mbarrier* barrier, int x, int y, int z,
+                                         int w, uint64 policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w), "l"(policy)
+      : "memory");
+}
 // The same box into the same place of every block of the cluster whose bit is set in `blocks`, each completing on its
 // own barrier there.
 __device__ __forceinline__ void load_box_in_cluster(void* shared, const TensorMap& map, Mbarrier* barrier, int x, int y,
@@ -48,6 +56,15 @@ __device__ __forceinline__ void load_box_in_cluster(void* shared, const TensorMa
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
       ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5, %6;" ::"r"(shared_address(shared)),
       "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "h"(blocks), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void load_box_in_cluster(void* shared, const TensorMap& map, Mbarrier* barrier, int x, int y,
+                                                    int z, uint16 blocks, uint64 policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6, %7;" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(blocks), "l"(policy)
       : "memory");
 }
 
