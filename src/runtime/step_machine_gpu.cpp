@@ -92,19 +92,24 @@ class GpuMachine final : public StepMachine {
 
   void start(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
              const StepObserver& observer) override {
+    last_ = program.program;
     upload_inputs();
     if (observer) {
       run_observed(program, arguments, observer);
     } else if (const cuda::Graph* graph = graph_for(program, arguments, repeated)) {
       graph->launch(stream_);
     } else {
-      for (size_t i = 0; i < program.steps.size(); ++i) start_step(program, arguments, i);
+      start_steps(program, arguments);
     }
     for (Output& output : outputs_)
       if (output.used && output.bound) stream_.download(output.bound, output.memory.data(), output.bytes);
   }
 
-  void wait() override { stream_.synchronize(); }
+  // What fails on the device is known here at the earliest, and not of which step: an observer tells.
+  void wait() override {
+    Scope scope(format("program {}", last_ ? last_->entry : ""));
+    stream_.synchronize();
+  }
 
   void read_back(std::span<const OutputPart> parts, Readback& to) override {
     std::byte* target = to.make_room(parts);
@@ -161,19 +166,30 @@ class GpuMachine final : public StepMachine {
     stage.copied.record(stream_);
   }
 
+  static std::string label(const ResolvedProgram& program, size_t index) {
+    return format("step {} ({})", index, program.program->steps[index].label);
+  }
+
   void start_step(const ResolvedProgram& program, std::span<const Argument> arguments, size_t index) {
     const ResolvedStep& step = program.steps[index];
     Launch launch;
     launch.arguments = arguments.subspan(step.first_argument, step.arguments);
     launch.scratch = arena_.data() + step.scratch_offset;
     launch.stream = &stream_;
-    Scope scope(format("step {} ({})", index, program.program->steps[index].label));
     step.kernel->run(launch);
+  }
+
+  void start_steps(const ResolvedProgram& program, std::span<const Argument> arguments) {
+    for (size_t i = 0; i < program.steps.size(); ++i) {
+      Scope scope(label(program, i));
+      start_step(program, arguments, i);
+    }
   }
 
   void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments, const StepObserver& observer) {
     if (delay_.size() == 0) delay_ = cuda::Memory(device_, kDelayBytes, "memory to write while a step is enqueued");
     for (size_t i = 0; i < program.steps.size(); ++i) {
+      Scope scope(label(program, i));
       stream_.fill(delay_.data(), 0, delay_.size());
       begin_.record(stream_);
       start_step(program, arguments, i);
@@ -200,7 +216,7 @@ class GpuMachine final : public StepMachine {
     if (!repeated) return nullptr;
     stream_.begin_capture();
     OnExit abandon([&] { stream_.abandon_capture(); });
-    for (size_t i = 0; i < program.steps.size(); ++i) start_step(program, arguments, i);
+    start_steps(program, arguments);
     abandon.release();
     replays_.push_front({&program, {arguments.begin(), arguments.end()}, stream_.end_capture()});
     if (replays_.size() > kMostGraphs) replays_.pop_back();
@@ -217,6 +233,7 @@ class GpuMachine final : public StepMachine {
   uint64_t input_bytes_ = 0;
   std::vector<Output> outputs_;
   std::list<Replay> replays_;  // the latest used first
+  const Program* last_ = nullptr;
 };
 
 }  // namespace
