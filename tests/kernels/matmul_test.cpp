@@ -289,6 +289,7 @@ TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
       tiling.k_block = 256;
       int threads = columns == 32 ? 1 : 3;
       Case({}, {290, 530, 2400}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
+      Case({}, {530, 530, 2100}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
     }
 }
 

@@ -135,6 +135,7 @@ class MatmulKernel final : public Kernel {
     task.tile_rows = tiling_.rows;
     task.tile_columns = tiling_.columns;
     task.k_block = tiling_.k_block;
+    task.cut_rows = rows_at_once(task, threads.size());
     Pieces pieces = cut(task, threads.size());
     const int64_t panel = task.gated ? task.tile_columns / 2 : task.tile_columns;  // columns of y
     int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
@@ -156,6 +157,14 @@ class MatmulKernel final : public Kernel {
     });
   }
 
+  // A product that is too deep for the L2 cache to hold its x reads x anew for each chunk and the weights for each
+  // piece of rows. With widest chunks and all rows to a thread both come once for as many products as there is room for
+  // sums.
+  static int64_t rows_at_once(const MatmulTask& task, int threads) {
+    bool widest = task.n >= threads * kWidestPanels * task.tile_columns;
+    return task.k > kShallow && task.rows > kPairRows && widest ? kMatmulRowBlock : kPairRows;
+  }
+
   // How the output is shared: rows in pieces of row tiles, the columns of each in chunks of panels of tile_columns.
   struct Pieces {
     int64_t tiles, rows, panels;  // row tiles; pieces of them; panels
@@ -174,16 +183,16 @@ class MatmulKernel final : public Kernel {
     const bool blocked = cuts_rows(tiling_);
     int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
-    int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
-    int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
+    int64_t rows = blocked ? (task.rows + task.cut_rows - 1) / task.cut_rows : 1;
+    int64_t widest = blocked ? kWidestPanels : kPieceColumns / task.tile_columns;
     int64_t width = std::clamp<int64_t>(panels * rows / wanted, 1, widest);
     rows = std::clamp<int64_t>(std::max(rows, wanted / ((panels + width - 1) / width)), 1,
                                std::min(tiles, kMostRowPieces));
     if (threads == 1) return {tiles, rows, panels, widest, widest, 1};
     if (!blocked) return {tiles, rows, panels, width, width, 1};
-    // Each chunk of a deep product reads all of x anew, from beyond the L2 cache.
-    int64_t narrowest = task.k > 2048 ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
-    return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, 3 * threads / rows)};
+    int64_t narrowest = task.k > kShallow ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
+    int64_t share = task.cut_rows > kPairRows ? threads : 3 * threads / rows;
+    return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, share)};
   }
 
   static Chunk take(const Pieces& pieces, std::atomic<int64_t>& next) {
@@ -212,7 +221,7 @@ class MatmulKernel final : public Kernel {
   }
 
   static constexpr int64_t kGateGrain = 1024;
-  static constexpr int64_t kPairRows = 256;
+  static constexpr int64_t kPairRows = 256, kShallow = 2048, kWidestPanels = 16;
   static constexpr int64_t kMostRowPieces = 64;
   static constexpr int64_t kPieceColumns = 256;
 

@@ -36,6 +36,7 @@ struct MatmulTask {
   int64_t panel_columns = 0;  // 0: row major; 16, 32: strips stored side by side in panels of so many features
   int64_t tile_rows = 0, tile_columns = 0, k_block = 0;
   int64_t prefetch_bytes = 0;  // how far ahead of its reads the streaming form asks for weights
+  int64_t cut_rows = 256;      // AMX: as many pass by the same weights, 256 or 512
 
   int64_t columns() const { return gated ? n / 2 : n; }  // of y
 };
