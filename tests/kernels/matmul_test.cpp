@@ -60,10 +60,12 @@ struct Case {
     return out;
   }
 
-  std::vector<float> run(const std::string& kernel, const MatmulTiling& tiling, int threads) const {
+  std::vector<float> run(const std::string& kernel, const MatmulTiling& tiling, int threads,
+                         const MatmulHandover& handover = {}) const {
     MatmulParameters parameters;
     static_cast<Matmul&>(parameters) = op;
     static_cast<MatmulTiling&>(parameters) = tiling;
+    static_cast<MatmulHandover&>(parameters) = handover;
     std::unique_ptr<Kernel> made = make_kernel(kernel, print_fields(parameters));
     std::vector<std::byte> weights = packed(tiling.layout);
     std::vector<float> y(static_cast<size_t>(size.rows * columns()), NAN);
@@ -291,6 +293,27 @@ TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
       Case({}, {290, 530, 2400}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
       Case({}, {530, 530, 2100}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
     }
+}
+
+TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
+  if (GetParam().kernel != "cpu.matmul_amx") GTEST_SKIP() << "packs x otherwise";
+  for (auto [rows, columns] : GetParam().tiles)
+    for (const std::string& layout : kLayouts)
+      for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{530, 1088, 64}}) {
+        MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
+        if (!takes_tiles(tiling, size.rows, size.n / 2)) continue;
+        const Matmul gated{.function = ActivationFunction::kSilu, .gated = true};
+        ASSERT_TRUE(gives_tiles({gated, tiling, {}}, size.rows, size.n));
+        Case first(gated, size, DType::kBF16), second({}, {size.rows, 70, size.n / 2}, DType::kBF16);
+        for (int64_t k_block : {96, 512}) {
+          SCOPED_TRACE(format("{} {}x{} {}", layout, size.rows, size.n, k_block));
+          tiling.k_block = k_block;
+          second.x = first.run(GetParam().kernel, tiling, 2);
+          std::vector<float> want = second.run(GetParam().kernel, tiling, 2);
+          second.x = first.run(GetParam().kernel, tiling, 3, {.gives_tiles = k_block});
+          EXPECT_EQ(want, second.run(GetParam().kernel, tiling, 2, {.takes_tiles = true}));
+        }
+      }
 }
 
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {

@@ -7,13 +7,14 @@
 //
 // They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
 // row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
-// keeping, so that the weights stay. Deeper products may take 512 rows at a time, so that the weights are read once, and
-// as many features of each block of k as there is room for sums (1 MiB), so that x is seldom read anew. The weights of
-// the next block of k are asked for before they are needed, and, from memory and evenly over the whole time, those of
-// the next features. Between blocks of k the sums wait in a buffer of the thread; to store and load a tile of them costs
-// about as much as one and a half products.
+// keeping, so that the weights stay. Deeper products may take 512 rows at a time, so that the weights are read once,
+// and as many features of each block of k as there is room for sums (1 MiB), so that x is seldom read anew. The weights
+// of the next block of k are asked for before they are needed, and, from memory and evenly over the whole time, those
+// of the next features. Between blocks of k the sums wait in a buffer of the thread; to store and load a tile of them
+// costs about as much as one and a half products.
 //
-// A gated product takes a strip of the gate and one of up side by side and writes half as much.
+// A gated product takes a strip of the gate and one of up side by side and writes half as much, to a product that
+// rounds it anyway in the tiles that this one reads.
 //
 // Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
 // registers over a block of k; between blocks they wait in y.
@@ -64,9 +65,13 @@ static void configure_tiles() {
 
 // Packed x: the blocks of k follow each other, each with its row tiles of 16 (not equalized; the last filled up with
 // zeros), each of these as a run of [kc / 32] tiles of 1 KiB.
+static char* tile_at(void* packed, int64_t rows, int64_t k_begin, int64_t depth, int64_t tile) {
+  int64_t tiles = (rows + 15) / 16, steps = (depth + 31) / 32;
+  return static_cast<char*>(packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
+}
+
 static char* packed_tile(const MatmulTask& task, int64_t k_begin, int64_t tile) {
-  int64_t tiles = (task.rows + 15) / 16, steps = (block_depth(task, k_begin) + 31) / 32;
-  return static_cast<char*>(task.packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
+  return tile_at(task.packed, task.rows, k_begin, block_depth(task, k_begin), tile);
 }
 
 static void pack_x(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, int64_t tile_end) {
@@ -166,6 +171,7 @@ class WaitingRows {
   WaitingRows() = default;
   WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
       : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
+    if (task.packed_y) y_tile_ = tile_of_y(task, row, column);
     end_ = task.rows - row < 16 ? task.rows : row + 16;
     y_ = task.y + row * task.columns() + column;
     plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
@@ -175,7 +181,9 @@ class WaitingRows {
 
   bool any() const { return row_ < end_; }
   INGOT_INLINE void put_one() {
-    if (task_->gated)
+    if (y_tile_)
+      put_half_line(gated());
+    else if (task_->gated)
       put(0, gated());
     else
       for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
@@ -189,6 +197,17 @@ class WaitingRows {
   }
 
  private:
+  // The 16 columns are half of a tile's.
+  static char* tile_of_y(const MatmulTask& task, int64_t row, int64_t column) {
+    int64_t begin = column / task.y_block * task.y_block, left = task.columns() - begin, within = column - begin;
+    char* tiles = tile_at(task.packed_y, task.rows, begin, left < task.y_block ? left : task.y_block, row / 16);
+    return tiles + within / 32 * kTileBytes + within % 32 * 2;
+  }
+  INGOT_INLINE void put_half_line(__m512 value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y_tile_), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
+    y_tile_ += 64;
+  }
+
   // What gates mostly have is done in place: beside the products that costs nothing, a call does.
   INGOT_INLINE __m512 gated() const {
     const hn::ScalableTag<float> d;
@@ -205,6 +224,7 @@ class WaitingRows {
 
   const MatmulTask* task_ = nullptr;
   float *sums_ = nullptr, *y_ = nullptr;
+  char* y_tile_ = nullptr;  // where the next row goes if y is handed over in tiles
   int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
   bool plain_ = false, past_caches_ = false;
 };
