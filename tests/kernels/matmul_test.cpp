@@ -283,6 +283,21 @@ TEST_P(MatmulPairKernels, ApplyGatedActivations) {
       }
 }
 
+// Blocks of k that are as deep as the steps in which whole tiles of silu are made, and gates from far below to far
+// above where exp overflows.
+TEST_P(MatmulPairKernels, ApplySiluInStepsOfTheProducts) {
+  for (auto [rows, columns] : GetParam().tiles)
+    for (Size size : {Size{16, 64, 512}, Size{37, 192, 1024}}) {
+      MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = "panel_16", .rows = rows, .columns = columns};
+      tiling.k_block = 512;
+      Case c({.function = ActivationFunction::kSilu, .gated = true}, size, DType::kBF16);
+      c.check(GetParam().kernel, tiling, 2, true);
+      for (int64_t row = 0; row < size.rows; ++row)
+        for (int64_t k = 0; k < size.k; ++k) c.x[static_cast<size_t>(row * size.k + k)] *= static_cast<float>(row % 7);
+      c.check(GetParam().kernel, tiling, 1, true);
+    }
+}
+
 // More rows, features and k than are multiplied at a time.
 TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
   for (auto [rows, columns] : GetParam().tiles)
@@ -299,7 +314,7 @@ TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
   if (GetParam().kernel != "cpu.matmul_amx") GTEST_SKIP() << "packs x otherwise";
   for (auto [rows, columns] : GetParam().tiles)
     for (const std::string& layout : kLayouts)
-      for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{530, 1088, 64}}) {
+      for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{50, 192, 512}, Size{530, 1088, 64}}) {
         MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
         if (!takes_tiles(tiling, size.rows, size.n / 2)) continue;
         const Matmul gated{.function = ActivationFunction::kSilu, .gated = true};
@@ -319,11 +334,12 @@ TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
   for (auto [rows, columns] : GetParam().tiles)
     for (bool gated : {false, true})
-      for (Size size : {Size{40, 544, 300}, Size{270, 544, 2100}}) {
-        Case c({.gated = gated}, size, DType::kBF16);
+      for (Size size : {Size{40, 544, 300}, Size{270, 544, 1024}, Size{270, 544, 2100}}) {
+        const auto function = gated ? ActivationFunction::kSilu : ActivationFunction::kNone;
+        Case c({.function = function, .gated = gated}, size, DType::kBF16);
         for (const char* layout : {"", "panel_16"}) {
           MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
-          tiling.k_block = 96;
+          tiling.k_block = size.k % 512 == 0 ? 512 : 96;
           std::vector<float> one = c.run(GetParam().kernel, tiling, 1);
           for (int threads : {2, 3, 7}) EXPECT_EQ(one, c.run(GetParam().kernel, tiling, threads));
         }

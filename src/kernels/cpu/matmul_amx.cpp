@@ -164,70 +164,7 @@ static INGOT_INLINE void swap(const char*& a, const char*& b) {
   b = c;
 }
 
-// Rows of finished sums that wait to be written to y. Whole lines that nothing will be added to go past the caches: y
-// is larger than they are, and its rows are often so far apart that they evict each other.
-class WaitingRows {
- public:
-  WaitingRows() = default;
-  WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
-      : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
-    if (task.packed_y) y_tile_ = tile_of_y(task, row, column);
-    end_ = task.rows - row < 16 ? task.rows : row + 16;
-    y_ = task.y + row * task.columns() + column;
-    plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
-    bool lines = columns % 16 == 0 && task.columns() % 16 == 0 && reinterpret_cast<uintptr_t>(y_) % 64 == 0;
-    past_caches_ = plain_ && lines;
-  }
-
-  bool any() const { return row_ < end_; }
-  INGOT_INLINE void put_one() {
-    if (y_tile_)
-      put_half_line(gated());
-    else if (task_->gated)
-      put(0, gated());
-    else
-      for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
-    if (!plain_) finish(*task_, row_, row_ + 1, column_, column_ + columns_);
-    ++row_;
-    sums_ += 16;
-    y_ += task_->columns();
-  }
-  void put_all() {
-    while (any()) put_one();
-  }
-
- private:
-  // The 16 columns are half of a tile's.
-  static char* tile_of_y(const MatmulTask& task, int64_t row, int64_t column) {
-    int64_t begin = column / task.y_block * task.y_block, left = task.columns() - begin, within = column - begin;
-    char* tiles = tile_at(task.packed_y, task.rows, begin, left < task.y_block ? left : task.y_block, row / 16);
-    return tiles + within / 32 * kTileBytes + within % 32 * 2;
-  }
-  INGOT_INLINE void put_half_line(__m512 value) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y_tile_), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
-    y_tile_ += 64;
-  }
-
-  // What gates mostly have is done in place: beside the products that costs nothing, a call does.
-  INGOT_INLINE __m512 gated() const {
-    const hn::ScalableTag<float> d;
-    if (task_->function != ActivationFunction::kSilu) {
-      task_->gate(task_->function, sums_, sums_ + kTileFloats, sums_, 16);
-      return _mm512_load_ps(sums_);
-    }
-    auto gate = hn::Load(d, sums_), up = hn::Load(d, sums_ + kTileFloats);
-    return hn::Mul(hn::Mul(gate, sigmoid_of(d, gate)), up).raw;
-  }
-  INGOT_INLINE void put(int64_t column, __m512 value) {
-    past_caches_ ? _mm512_stream_ps(y_ + column, value) : store_floats(y_ + column, value, columns_ - column);
-  }
-
-  const MatmulTask* task_ = nullptr;
-  float *sums_ = nullptr, *y_ = nullptr;
-  char* y_tile_ = nullptr;  // where the next row goes if y is handed over in tiles
-  int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
-  bool plain_ = false, past_caches_ = false;
-};
+#include "kernels/cpu/matmul_rows_amx.h"
 
 struct PanelProduct {
   const char* x;  // a run of `steps` tiles
@@ -240,11 +177,13 @@ struct PanelProduct {
 
 // For late weights; kAnyLines asks for what is wanted soon as well.
 enum class Asking { kOneLine, kInTurn, kAnyLines };
+// What happens to waiting rows in every step.
+enum class Putting { kNothing, kRows, kSiluSteps };
 
-// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
-// kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
-// time for vectors.
-template <int kStride, bool kPut, Asking kAsking>
+// A row tile by two strips whose rows are kStride bytes apart. Meanwhile waiting rows are written, one in every step:
+// what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has time
+// for vectors.
+template <int kStride, Putting kPutting, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   if (p.fresh) {
     _tile_zero(0);
@@ -260,6 +199,9 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   constexpr bool kAny = kAsking == Asking::kAnyLines;
   const int64_t soon_lines = kAny ? p.soon.lines : 0, late_lines = kAny ? p.late.lines : 1;
   const bool in_turn = kAny ? p.late.in_turn : kAsking == Asking::kInTurn;
+  [[maybe_unused]] SiluSteps silu;
+  [[maybe_unused]] WaitingRows out = waiting;
+  [[maybe_unused]] const float *row = waiting.sums(), *first_done = row + 4 * 16;
   for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
     _tile_stream_loadd(4, x, 64);
     _tile_loadd(5, w0, kStride);
@@ -273,10 +215,20 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
       swap(late0, late1);
     else
       ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
-    if constexpr (kPut) {
+    if constexpr (kPutting == Putting::kRows) {
       INGOT_MEMORY_BARRIER;
       if (waiting.any()) waiting.put_one();
     }
+    if constexpr (kPutting == Putting::kSiluSteps) {
+      INGOT_MEMORY_BARRIER;
+      __m512 done = silu.advance(row);
+      if (row >= first_done) out.put_next(done);
+      row += 16;
+    }
+  }
+  if constexpr (kPutting == Putting::kSiluSteps) {
+    for (int left = 0; left < 4; ++left) out.put_next(silu.advance(row - 16));
+    waiting = out;
   }
   p.late.strips[0] = late0;
   p.late.strips[1] = late1;
@@ -287,10 +239,12 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
 
 template <int kStride, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
-  if (waiting.any())
-    multiply_tile<kStride, true, kAsking>(p, waiting);
+  if (!waiting.any())
+    multiply_tile<kStride, Putting::kNothing, kAsking>(p, waiting);
+  else if (p.steps == 16 && waiting.steps_of_silu())
+    multiply_tile<kStride, Putting::kSiluSteps, kAsking>(p, waiting);
   else
-    multiply_tile<kStride, false, kAsking>(p, waiting);
+    multiply_tile<kStride, Putting::kRows, kAsking>(p, waiting);
 }
 
 template <int kStride>
