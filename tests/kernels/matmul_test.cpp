@@ -283,9 +283,8 @@ TEST_P(MatmulPairKernels, ApplyGatedActivations) {
       }
 }
 
-// Blocks of k that are as deep as the steps in which whole tiles of silu are made, and gates from far below to far
-// above where exp overflows.
-TEST_P(MatmulPairKernels, ApplySiluInStepsOfTheProducts) {
+// Gates from far below to far above where exp overflows.
+TEST_P(MatmulPairKernels, ApplySiluToLargeGates) {
   for (auto [rows, columns] : GetParam().tiles)
     for (Size size : {Size{16, 64, 512}, Size{37, 192, 1024}}) {
       MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = "panel_16", .rows = rows, .columns = columns};

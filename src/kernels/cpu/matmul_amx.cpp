@@ -177,13 +177,11 @@ struct PanelProduct {
 
 // For late weights; kAnyLines asks for what is wanted soon as well.
 enum class Asking { kOneLine, kInTurn, kAnyLines };
-// What happens to waiting rows in every step.
-enum class Putting { kNothing, kRows, kSiluSteps };
 
-// A row tile by two strips whose rows are kStride bytes apart. Meanwhile waiting rows are written, one in every step:
-// what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has time
-// for vectors.
-template <int kStride, Putting kPutting, Asking kAsking>
+// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
+// kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
+// time for vectors.
+template <int kStride, bool kPut, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   if (p.fresh) {
     _tile_zero(0);
@@ -199,9 +197,6 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   constexpr bool kAny = kAsking == Asking::kAnyLines;
   const int64_t soon_lines = kAny ? p.soon.lines : 0, late_lines = kAny ? p.late.lines : 1;
   const bool in_turn = kAny ? p.late.in_turn : kAsking == Asking::kInTurn;
-  [[maybe_unused]] SiluSteps silu;
-  [[maybe_unused]] WaitingRows out = waiting;
-  [[maybe_unused]] const float *row = waiting.sums(), *first_done = row + 4 * 16;
   for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
     _tile_stream_loadd(4, x, 64);
     _tile_loadd(5, w0, kStride);
@@ -215,20 +210,10 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
       swap(late0, late1);
     else
       ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
-    if constexpr (kPutting == Putting::kRows) {
+    if constexpr (kPut) {
       INGOT_MEMORY_BARRIER;
       if (waiting.any()) waiting.put_one();
     }
-    if constexpr (kPutting == Putting::kSiluSteps) {
-      INGOT_MEMORY_BARRIER;
-      __m512 done = silu.advance(row);
-      if (row >= first_done) out.put_next(done);
-      row += 16;
-    }
-  }
-  if constexpr (kPutting == Putting::kSiluSteps) {
-    for (int left = 0; left < 4; ++left) out.put_next(silu.advance(row - 16));
-    waiting = out;
   }
   p.late.strips[0] = late0;
   p.late.strips[1] = late1;
@@ -239,12 +224,10 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
 
 template <int kStride, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
-  if (!waiting.any())
-    multiply_tile<kStride, Putting::kNothing, kAsking>(p, waiting);
-  else if (p.steps == 16 && waiting.steps_of_silu())
-    multiply_tile<kStride, Putting::kSiluSteps, kAsking>(p, waiting);
+  if (waiting.any())
+    multiply_tile<kStride, true, kAsking>(p, waiting);
   else
-    multiply_tile<kStride, Putting::kRows, kAsking>(p, waiting);
+    multiply_tile<kStride, false, kAsking>(p, waiting);
 }
 
 template <int kStride>
