@@ -44,7 +44,7 @@ std::vector<MergedProgram> merge_neighbours(const std::vector<ProgramShape>& pro
 
 class Assembler {
  public:
-  Assembler(const Network& network, const Target& target) : network_(network), target_(target) {
+  Assembler(const Network& network, const Target& target) : network_(network), target_(target), uses_(network.uses()) {
     plan_.groups = network.groups;
     plan_.avx512_bf16 = target.avx512_bf16;
     for (size_t n = 0; n < network.nodes().size(); ++n) {
@@ -101,14 +101,34 @@ class Assembler {
     return sizes;
   }
 
+  // What the nodes compute, with the layouts of values that are handed over.
+  std::vector<Problem> problems_of(const MergedProgram& merged) const {
+    const std::vector<Node>& nodes = network_.nodes();
+    std::vector<Problem> problems(nodes.size());
+    DimValues sizes = memory_sizes(merged.shape);
+    for (size_t n = 0; n < nodes.size(); ++n)
+      if ((*merged.tactics)[n]) problems[n] = problem_at(network_, nodes[n], sizes);
+    for (size_t n = 0; n < nodes.size(); ++n)
+      for (size_t i = 0; (*merged.tactics)[n] && i < nodes[n].inputs.size(); ++i) {
+        const Value value = nodes[n].inputs[i];
+        const auto maker = static_cast<size_t>(value.node);
+        const TimedTactic *reads = (*merged.tactics)[n], *writes = (*merged.tactics)[maker];
+        if (!writes || uses_.at(value) != 1 || state_of(value) >= 0) continue;
+        std::string layout = reads->source->read_layout(problems[n], reads->tactic.config, i);
+        if (layout.empty() || !writes->source->can_write(problems[maker], writes->tactic.config, layout)) continue;
+        problems[n].inputs[i].layout = layout;
+        problems[maker].outputs[0].layout = layout;
+      }
+    return problems;
+  }
+
   std::vector<CompiledTactic> compile(const MergedProgram& merged) {
     std::vector<CompiledTactic> compiled(network_.nodes().size());
-    DimValues sizes = memory_sizes(merged.shape);
+    std::vector<Problem> problems = problems_of(merged);
     for (size_t n = 0; n < compiled.size(); ++n) {
       const TimedTactic* timed = (*merged.tactics)[n];
       if (!timed) continue;
-      Problem problem = problem_at(network_, network_.nodes()[n], sizes);
-      compiled[n] = timed->source->compile(problem, timed->tactic.config, target_);
+      compiled[n] = timed->source->compile(problems[n], timed->tactic.config, target_);
       for (const DeviceModule& module : compiled[n].modules)
         if (std::find(modules_.begin(), modules_.end(), module) == modules_.end()) modules_.push_back(module);
     }
@@ -227,6 +247,7 @@ class Assembler {
 
   const Network& network_;
   const Target& target_;
+  const std::map<Value, int> uses_;
   Plan plan_;
   std::vector<DeviceModule> modules_;
   std::map<size_t, int64_t> leaf_index_;

@@ -60,10 +60,12 @@ struct Case {
     return out;
   }
 
-  std::vector<float> run(const std::string& kernel, const MatmulTiling& tiling, int threads) const {
+  std::vector<float> run(const std::string& kernel, const MatmulTiling& tiling, int threads,
+                         const MatmulHandover& handover = {}) const {
     MatmulParameters parameters;
     static_cast<Matmul&>(parameters) = op;
     static_cast<MatmulTiling&>(parameters) = tiling;
+    static_cast<MatmulHandover&>(parameters) = handover;
     std::unique_ptr<Kernel> made = make_kernel(kernel, print_fields(parameters));
     std::vector<std::byte> weights = packed(tiling.layout);
     std::vector<float> y(static_cast<size_t>(size.rows * columns()), NAN);
@@ -281,6 +283,20 @@ TEST_P(MatmulPairKernels, ApplyGatedActivations) {
       }
 }
 
+// Gates from far below to far above where exp overflows.
+TEST_P(MatmulPairKernels, ApplySiluToLargeGates) {
+  for (auto [rows, columns] : GetParam().tiles)
+    for (Size size : {Size{16, 64, 512}, Size{37, 192, 1024}}) {
+      MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = "panel_16", .rows = rows, .columns = columns};
+      tiling.k_block = 512;
+      Case c({.function = ActivationFunction::kSilu, .gated = true}, size, DType::kBF16);
+      c.check(GetParam().kernel, tiling, 2, true);
+      for (int64_t row = 0; row < size.rows; ++row)
+        for (int64_t k = 0; k < size.k; ++k) c.x[static_cast<size_t>(row * size.k + k)] *= static_cast<float>(row % 7);
+      c.check(GetParam().kernel, tiling, 1, true);
+    }
+}
+
 // More rows, features and k than are multiplied at a time.
 TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
   for (auto [rows, columns] : GetParam().tiles)
@@ -289,17 +305,40 @@ TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
       tiling.k_block = 256;
       int threads = columns == 32 ? 1 : 3;
       Case({}, {290, 530, 2400}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
+      Case({}, {530, 530, 2100}, DType::kBF16).check(GetParam().kernel, tiling, threads, true);
     }
+}
+
+TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
+  if (GetParam().kernel != "cpu.matmul_amx") GTEST_SKIP() << "packs x otherwise";
+  for (auto [rows, columns] : GetParam().tiles)
+    for (const std::string& layout : kLayouts)
+      for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{50, 192, 512}, Size{530, 1088, 64}}) {
+        MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
+        if (!takes_tiles(tiling, size.rows, size.n / 2)) continue;
+        const Matmul gated{.function = ActivationFunction::kSilu, .gated = true};
+        ASSERT_TRUE(gives_tiles({gated, tiling, {}}, size.rows, size.n));
+        Case first(gated, size, DType::kBF16), second({}, {size.rows, 70, size.n / 2}, DType::kBF16);
+        for (int64_t k_block : {96, 512}) {
+          SCOPED_TRACE(format("{} {}x{} {}", layout, size.rows, size.n, k_block));
+          tiling.k_block = k_block;
+          second.x = first.run(GetParam().kernel, tiling, 2);
+          std::vector<float> want = second.run(GetParam().kernel, tiling, 2);
+          second.x = first.run(GetParam().kernel, tiling, 3, {.gives_tiles = k_block});
+          EXPECT_EQ(want, second.run(GetParam().kernel, tiling, 2, {.takes_tiles = true}));
+        }
+      }
 }
 
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {
   for (auto [rows, columns] : GetParam().tiles)
     for (bool gated : {false, true})
-      for (Size size : {Size{40, 544, 300}, Size{270, 544, 2100}}) {
-        Case c({.gated = gated}, size, DType::kBF16);
+      for (Size size : {Size{40, 544, 300}, Size{270, 544, 1024}, Size{270, 544, 2100}}) {
+        const auto function = gated ? ActivationFunction::kSilu : ActivationFunction::kNone;
+        Case c({.function = function, .gated = gated}, size, DType::kBF16);
         for (const char* layout : {"", "panel_16"}) {
           MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
-          tiling.k_block = 96;
+          tiling.k_block = size.k % 512 == 0 ? 512 : 96;
           std::vector<float> one = c.run(GetParam().kernel, tiling, 1);
           for (int threads : {2, 3, 7}) EXPECT_EQ(one, c.run(GetParam().kernel, tiling, threads));
         }

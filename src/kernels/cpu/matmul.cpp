@@ -49,11 +49,15 @@ class MatmulKernel final : public Kernel {
     auto parsed = parse_kernel_parameters<MatmulParameters>(parameters);
     op_ = parsed;
     tiling_ = parsed;
+    handover_ = parsed;
     panel_columns_ = panel_columns(tiling_.layout);
     bool fits = tiling_.form == MatmulForm::kStream ? code.stream != nullptr : fits_tile();
     if (!fits)
       fail(ErrorCode::kIncompatible, "this build of ingot cannot run the matmul tiling {}; rebuild the engine",
            print_fields(tiling_));
+    if (!hands_over())
+      fail(ErrorCode::kIncompatible, "this build of ingot cannot hand over {}; rebuild the engine",
+           print_fields(handover_));
   }
 
   void run(const Launch& launch) const override {
@@ -72,7 +76,8 @@ class MatmulKernel final : public Kernel {
     task.function = op_.function;
     task.activate = functions_.activate;
     task.gate = functions_.gate;
-    task.gated = op_.gated && gates_products({op_, tiling_}, task.n);
+    task.gated = op_.gated && gates_products({op_, tiling_, {}}, task.n);
+    task.y_block = handover_.gives_tiles;
     task.format = weight_format(w.dtype);
     task.panel_columns = panel_columns_;
     task.prefetch_bytes = tiling_.prefetch;
@@ -81,10 +86,13 @@ class MatmulKernel final : public Kernel {
     bool apart = op_.gated && !task.gated;
     if (apart) task.function = ActivationFunction::kNone;
     float* y = task.y;
+    auto* launch_y = reinterpret_cast<std::byte*>(y);
     for (int64_t row = 0; row < rows; row += kMatmulRowBlock) {
       task.rows = std::min(rows - row, kMatmulRowBlock);
       task.y = y;
       if (apart) task.y = reinterpret_cast<float*>(launch.scratch + packed_bytes(tiling_, task.rows, task.k));
+      if (handover_.takes_tiles) task.packed = x.as<std::byte>() + row * task.k * 2;
+      if (handover_.gives_tiles) task.packed_y = launch_y + row * task.columns() * 2;
       if (tiling_.form == MatmulForm::kStream)
         stream(task, size_of(w.dtype), *launch.threads);
       else
@@ -97,6 +105,12 @@ class MatmulKernel final : public Kernel {
   }
 
  private:
+  bool hands_over() const {
+    if (!handover_.takes_tiles && handover_.gives_tiles == 0) return true;
+    bool gives = op_.gated && !op_.bias && handover_.gives_tiles > 0 && handover_.gives_tiles % kPackedDepth == 0;
+    return cuts_rows(tiling_) && (handover_.gives_tiles == 0 || gives);
+  }
+
   bool fits_tile() const {
     bool pairs = tiling_.form == MatmulForm::kPairs;
     if (pairs != (code_.stream == nullptr) || !code_.accepts_tile(tiling_.rows, tiling_.columns)) return false;
@@ -135,14 +149,16 @@ class MatmulKernel final : public Kernel {
     task.tile_rows = tiling_.rows;
     task.tile_columns = tiling_.columns;
     task.k_block = tiling_.k_block;
+    task.cut_rows = rows_at_once(task, threads.size());
     Pieces pieces = cut(task, threads.size());
     const int64_t panel = task.gated ? task.tile_columns / 2 : task.tile_columns;  // columns of y
     int64_t k_blocks = (task.k + task.k_block - 1) / task.k_block;
-    for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
-      int64_t begin = pieces.begin(piece), end = pieces.begin(piece + 1) * k_blocks;
-      for (int64_t i; (i = begin * k_blocks + next.fetch_add(1, std::memory_order_relaxed)) < end;)
-        code_.pack_x(task, i % k_blocks * task.k_block, i / k_blocks, i / k_blocks + 1);
-    });
+    if (!handover_.takes_tiles)
+      for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
+        int64_t begin = pieces.begin(piece), end = pieces.begin(piece + 1) * k_blocks;
+        for (int64_t i; (i = begin * k_blocks + next.fetch_add(1, std::memory_order_relaxed)) < end;)
+          code_.pack_x(task, i % k_blocks * task.k_block, i / k_blocks, i / k_blocks + 1);
+      });
     for_each_piece(threads, pieces.rows, [&](int64_t piece, std::atomic<int64_t>& next) {
       for (Chunk chunk = take(pieces, next); chunk.panels > 0; chunk = take(pieces, next)) {
         MatmulRange range{chunk.first * panel, (chunk.first + chunk.panels) * panel, pieces.begin(piece),
@@ -154,6 +170,14 @@ class MatmulKernel final : public Kernel {
         code_.gemm(task, range);
       }
     });
+  }
+
+  // A product that is too deep for the L2 cache to hold its x reads x anew for each chunk and the weights for each
+  // piece of rows. With widest chunks and all rows to a thread both come once for as many products as there is room for
+  // sums.
+  static int64_t rows_at_once(const MatmulTask& task, int threads) {
+    bool widest = task.n >= threads * kWidestPanels * task.tile_columns;
+    return task.k > kShallow && task.rows > kPairRows && widest ? kMatmulRowBlock : kPairRows;
   }
 
   // How the output is shared: rows in pieces of row tiles, the columns of each in chunks of panels of tile_columns.
@@ -174,16 +198,16 @@ class MatmulKernel final : public Kernel {
     const bool blocked = cuts_rows(tiling_);
     int64_t tiles = RowTiles(task.rows, task.tile_rows).count, wanted = threads == 1 ? 1 : 4 * threads;
     int64_t panels = (task.n + task.tile_columns - 1) / task.tile_columns;
-    int64_t rows = blocked ? (task.rows + kPairRows - 1) / kPairRows : 1;
-    int64_t widest = (blocked ? 2 : 1) * kPieceColumns / task.tile_columns;
+    int64_t rows = blocked ? (task.rows + task.cut_rows - 1) / task.cut_rows : 1;
+    int64_t widest = blocked ? kWidestPanels : kPieceColumns / task.tile_columns;
     int64_t width = std::clamp<int64_t>(panels * rows / wanted, 1, widest);
     rows = std::clamp<int64_t>(std::max(rows, wanted / ((panels + width - 1) / width)), 1,
                                std::min(tiles, kMostRowPieces));
     if (threads == 1) return {tiles, rows, panels, widest, widest, 1};
     if (!blocked) return {tiles, rows, panels, width, width, 1};
-    // Each chunk of a deep product reads all of x anew, from beyond the L2 cache.
-    int64_t narrowest = task.k > 2048 ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
-    return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, 3 * threads / rows)};
+    int64_t narrowest = task.k > kShallow ? std::clamp<int64_t>(panels * rows / (4 * threads), 1, 4) : 1;
+    int64_t share = task.cut_rows > kPairRows ? threads : 3 * threads / rows;
+    return {tiles, rows, panels, narrowest, widest, std::max<int64_t>(1, share)};
   }
 
   static Chunk take(const Pieces& pieces, std::atomic<int64_t>& next) {
@@ -212,7 +236,7 @@ class MatmulKernel final : public Kernel {
   }
 
   static constexpr int64_t kGateGrain = 1024;
-  static constexpr int64_t kPairRows = 256;
+  static constexpr int64_t kPairRows = 256, kShallow = 2048, kWidestPanels = 16;
   static constexpr int64_t kMostRowPieces = 64;
   static constexpr int64_t kPieceColumns = 256;
 
@@ -220,6 +244,7 @@ class MatmulKernel final : public Kernel {
   const VectorFunctions& functions_;
   Matmul op_;
   MatmulTiling tiling_;
+  MatmulHandover handover_;
   int64_t panel_columns_ = 0;
 };
 
@@ -239,12 +264,20 @@ int64_t panel_columns(std::string_view layout) {
   fail(ErrorCode::kIncompatible, "the weight layout \"{}\" is not one that the matrix products read", layout);
 }
 
+bool takes_tiles(const MatmulTiling& tiling, int64_t rows, int64_t k) {
+  return cuts_rows(tiling) && rows >= 16 && k % 32 == 0;
+}
+
+bool gives_tiles(const MatmulParameters& parameters, int64_t rows, int64_t n) {
+  return parameters.gated && gates_products(parameters, n) && rows >= 16 && n / 2 % 32 == 0;
+}
+
 bool gates_products(const MatmulParameters& parameters, int64_t n) {
   return cuts_rows(parameters) && !parameters.bias && n % (2 * kStripColumns) == 0;
 }
 
 int64_t matmul_scratch_bytes(const MatmulParameters& parameters, int64_t rows, int64_t n, int64_t k) {
-  int64_t bytes = packed_bytes(parameters, rows, k);
+  int64_t bytes = parameters.takes_tiles ? 0 : packed_bytes(parameters, rows, k);
   if (parameters.gated && !gates_products(parameters, n))
     bytes += std::min(rows, kMatmulRowBlock) * n * static_cast<int64_t>(sizeof(float));
   return bytes;

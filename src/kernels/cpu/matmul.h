@@ -29,9 +29,22 @@ struct MatmulTiling {
   }
 };
 
+// Between two products that both round it to bf16, a value may stay as the second one packs it (AMX, many rows):
+// for each block of kMatmulRowBlock rows, the k_block's of its tiles.
+struct MatmulHandover {
+  bool takes_tiles = false;  // x is such a value
+  int64_t gives_tiles = 0;   // y is one, of tiles with this k_block; 0: rows of f32
+  static constexpr auto fields() {
+    return std::tuple{field("takes_tiles", &MatmulHandover::takes_tiles),
+                      field("gives_tiles", &MatmulHandover::gives_tiles)};
+  }
+};
+
 // The parameters of a kernel: "{bias = true, form = gemm, rows = 12, columns = 32, k_block = 512}".
-struct MatmulParameters : Matmul, MatmulTiling {
-  static constexpr auto fields() { return std::tuple_cat(Matmul::fields(), MatmulTiling::fields()); }
+struct MatmulParameters : Matmul, MatmulTiling, MatmulHandover {
+  static constexpr auto fields() {
+    return std::tuple_cat(Matmul::fields(), MatmulTiling::fields(), MatmulHandover::fields());
+  }
 };
 
 // Rows are processed in blocks of at most so many, which bounds the scratch memory.
@@ -46,6 +59,11 @@ constexpr int64_t kMatmulUnpackedPairs = 49152;
 enum class WeightFormat;
 WeightFormat weight_format(DType dtype);
 int64_t panel_columns(std::string_view layout);
+
+// Whether products of such a tiling can read x in tiles, and write y in tiles: of at least so many rows that f32 takes
+// more room. n is the weight's.
+bool takes_tiles(const MatmulTiling& tiling, int64_t rows, int64_t k);
+bool gives_tiles(const MatmulParameters& parameters, int64_t rows, int64_t n);
 
 // Whether the products of a gated matmul apply the activation themselves; else it follows them, from scratch memory.
 bool gates_products(const MatmulParameters& parameters, int64_t n);

@@ -7,11 +7,14 @@
 //
 // They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
 // row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
-// keeping, so that the weights stay. The weights of the next block of k are asked for before they are needed, and, from
-// memory and evenly over the whole time, those of the next features. Between blocks of k the sums wait in a buffer of
-// the thread; to store and load a tile of them costs about as much as one and a half products.
+// keeping, so that the weights stay. Deeper products may take 512 rows at a time, so that the weights are read once,
+// and as many features of each block of k as there is room for sums (1 MiB), so that x is seldom read anew. The weights
+// of the next block of k are asked for before they are needed, and, from memory and evenly over the whole time, those
+// of the next features. Between blocks of k the sums wait in a buffer of the thread; to store and load a tile of them
+// costs about as much as one and a half products.
 //
-// A gated product takes a strip of the gate and one of up side by side and writes half as much.
+// A gated product takes a strip of the gate and one of up side by side and writes half as much, to a product that
+// rounds it anyway in the tiles that this one reads.
 //
 // Up to 16 rows: one by four reads four strips of weights as four streams of memory. It keeps its sums in tile
 // registers over a block of k; between blocks they wait in y.
@@ -62,9 +65,13 @@ static void configure_tiles() {
 
 // Packed x: the blocks of k follow each other, each with its row tiles of 16 (not equalized; the last filled up with
 // zeros), each of these as a run of [kc / 32] tiles of 1 KiB.
+static char* tile_at(void* packed, int64_t rows, int64_t k_begin, int64_t depth, int64_t tile) {
+  int64_t tiles = (rows + 15) / 16, steps = (depth + 31) / 32;
+  return static_cast<char*>(packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
+}
+
 static char* packed_tile(const MatmulTask& task, int64_t k_begin, int64_t tile) {
-  int64_t tiles = (task.rows + 15) / 16, steps = (block_depth(task, k_begin) + 31) / 32;
-  return static_cast<char*>(task.packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
+  return tile_at(task.packed, task.rows, k_begin, block_depth(task, k_begin), tile);
 }
 
 static void pack_x(const MatmulTask& task, int64_t k_begin, int64_t tile_begin, int64_t tile_end) {
@@ -140,66 +147,24 @@ static INGOT_INLINE void prefetch_tile(const PairStrip& strip, int64_t step, int
 // The sums of a row tile and two strips: one tile after the other.
 constexpr int64_t kTileFloats = 256, kSumFloats = 2 * kTileFloats;
 
-// Lines of two strips, to be asked for: so many of each in every step of a product.
+// Lines of two strips, to be asked for: so many of each in every step of a product, or one of each in turn.
 struct Wanted {
   const char* strips[2] = {};
   int64_t stride = 0, lines = 0;
+  bool in_turn = false;
 };
 
 template <_mm_hint kHint>
 static INGOT_INLINE void ask_for(const char*& at, int64_t stride, int64_t lines) {
   for (int64_t line = 0; line < lines; ++line, at += stride) _mm_prefetch(at, kHint);
 }
+static INGOT_INLINE void swap(const char*& a, const char*& b) {
+  const char* c = a;
+  a = b;
+  b = c;
+}
 
-// Rows of finished sums that wait to be written to y. Whole lines that nothing will be added to go past the caches: y
-// is larger than they are, and its rows are often so far apart that they evict each other.
-class WaitingRows {
- public:
-  WaitingRows() = default;
-  WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
-      : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
-    end_ = task.rows - row < 16 ? task.rows : row + 16;
-    y_ = task.y + row * task.columns() + column;
-    plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
-    bool lines = columns % 16 == 0 && task.columns() % 16 == 0 && reinterpret_cast<uintptr_t>(y_) % 64 == 0;
-    past_caches_ = plain_ && lines;
-  }
-
-  bool any() const { return row_ < end_; }
-  INGOT_INLINE void put_one() {
-    if (task_->gated)
-      put(0, gated());
-    else
-      for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
-    if (!plain_) finish(*task_, row_, row_ + 1, column_, column_ + columns_);
-    ++row_;
-    sums_ += 16;
-    y_ += task_->columns();
-  }
-  void put_all() {
-    while (any()) put_one();
-  }
-
- private:
-  // What gates mostly have is done in place: beside the products that costs nothing, a call does.
-  INGOT_INLINE __m512 gated() const {
-    const hn::ScalableTag<float> d;
-    if (task_->function != ActivationFunction::kSilu) {
-      task_->gate(task_->function, sums_, sums_ + kTileFloats, sums_, 16);
-      return _mm512_load_ps(sums_);
-    }
-    auto gate = hn::Load(d, sums_), up = hn::Load(d, sums_ + kTileFloats);
-    return hn::Mul(hn::Mul(gate, sigmoid_of(d, gate)), up).raw;
-  }
-  INGOT_INLINE void put(int64_t column, __m512 value) {
-    past_caches_ ? _mm512_stream_ps(y_ + column, value) : store_floats(y_ + column, value, columns_ - column);
-  }
-
-  const MatmulTask* task_ = nullptr;
-  float *sums_ = nullptr, *y_ = nullptr;
-  int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
-  bool plain_ = false, past_caches_ = false;
-};
+#include "kernels/cpu/matmul_rows_amx.h"
 
 struct PanelProduct {
   const char* x;  // a run of `steps` tiles
@@ -210,10 +175,13 @@ struct PanelProduct {
   Wanted soon, late;  // weights, for the L1 and the L2 cache; late ones move on
 };
 
+// For late weights; kAnyLines asks for what is wanted soon as well.
+enum class Asking { kOneLine, kInTurn, kAnyLines };
+
 // A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
 // kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
-// time for vectors. kAnyLines: there may be weights to be asked for soon, and any number of late lines, not one.
-template <int kStride, bool kPut, bool kAnyLines>
+// time for vectors.
+template <int kStride, bool kPut, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   if (p.fresh) {
     _tile_zero(0);
@@ -226,7 +194,9 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   INGOT_MEMORY_BARRIER;
   const char *x = p.x, *w0 = p.w[0].tiles, *w1 = p.w[1].tiles, *end = x + p.steps * kTileBytes;
   const char *late0 = p.late.strips[0], *late1 = p.late.strips[1], *soon0 = p.soon.strips[0], *soon1 = p.soon.strips[1];
-  const int64_t late_lines = kAnyLines ? p.late.lines : 1, soon_lines = kAnyLines ? p.soon.lines : 0;
+  constexpr bool kAny = kAsking == Asking::kAnyLines;
+  const int64_t soon_lines = kAny ? p.soon.lines : 0, late_lines = kAny ? p.late.lines : 1;
+  const bool in_turn = kAny ? p.late.in_turn : kAsking == Asking::kInTurn;
   for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
     _tile_stream_loadd(4, x, 64);
     _tile_loadd(5, w0, kStride);
@@ -236,7 +206,10 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
     _tile_loadd(5, w1, kStride);
     _tile_dpbf16ps(1, 4, 5);
     ask_for<_MM_HINT_T0>(soon1, kStride, soon_lines);
-    ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
+    if (in_turn)
+      swap(late0, late1);
+    else
+      ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
     if constexpr (kPut) {
       INGOT_MEMORY_BARRIER;
       if (waiting.any()) waiting.put_one();
@@ -249,15 +222,22 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
   INGOT_MEMORY_BARRIER;
 }
 
+template <int kStride, Asking kAsking>
+static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  if (waiting.any())
+    multiply_tile<kStride, true, kAsking>(p, waiting);
+  else
+    multiply_tile<kStride, false, kAsking>(p, waiting);
+}
+
 template <int kStride>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
-  bool any_lines = p.soon.lines > 0 || p.late.lines != 1;
-  if (any_lines)
-    multiply_tile<kStride, true, true>(p, waiting);
-  else if (waiting.any())
-    multiply_tile<kStride, true, false>(p, waiting);
+  if (p.soon.lines > 0 || p.late.lines != 1)
+    multiply_tile<kStride, Asking::kAnyLines>(p, waiting);
+  else if (p.late.in_turn)
+    multiply_tile<kStride, Asking::kInTurn>(p, waiting);
   else
-    multiply_tile<kStride, false, false>(p, waiting);
+    multiply_tile<kStride, Asking::kOneLine>(p, waiting);
 }
 
 // Where products are made: the columns of y from `column` on, with the weights from `k` on.
@@ -278,14 +258,11 @@ class Panels {
   // Rows and k in cuts whose packed x stays in the L2 cache, and as many features at a time as there is room for sums.
   static void multiply(const MatmulTask& task, const MatmulRange& range) {
     WaitingRows waiting;
-    constexpr int64_t kTiles = 16, kGroups = 16;
     alignas(64) char panel[kPanelFloats * sizeof(float)];
-    alignas(64) float sums[kTiles * kGroups * kSumFloats];  // 512 KiB of the thread's stack
-    // Up to 2048 the sums of the 256 rows need 32 KiB at a time, else 512 KiB beside half as much x.
-    int64_t depth = task.k <= 2048 ? task.k : 1024 / task.k_block * task.k_block, width = columns_of(task);
-    if (depth == 0) depth = task.k_block;
-    for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += kTiles) {
-      int64_t tile_end = tile + kTiles < range.tile_end ? tile + kTiles : range.tile_end;
+    alignas(64) float sums[kMostTiles * kGroups * kSumFloats];  // 1 MiB of the thread's stack
+    const int64_t tiles = task.cut_rows / 16, depth = cut_depth(task), width = columns_of(task);
+    for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += tiles) {
+      int64_t tile_end = tile + tiles < range.tile_end ? tile + tiles : range.tile_end;
       for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * width) {
         int64_t end = first + kGroups * width < range.column_end ? first + kGroups * width : range.column_end;
         for (int64_t k = 0; k < task.k; k += depth) {
@@ -296,7 +273,7 @@ class Panels {
             cut.next.column = tile_end < range.tile_end ? range.column_begin : range.next_column;
           for (int64_t column = first; column < end; column += width)
             multiply_features(task, cut, {column, k}, column + width < end ? Place{column + width, k} : cut.next,
-                              depth < task.k ? sums + (column - first) / width * kTiles * kSumFloats : sums);
+                              depth < task.k ? sums + (column - first) / width * tiles * kSumFloats : sums);
         }
       }
     }
@@ -305,6 +282,16 @@ class Panels {
   }
 
  private:
+  static constexpr int64_t kMostTiles = 32, kGroups = 16;
+
+  // So much of k that packed x takes 1 MiB, or 512 KiB beside sums of many features.
+  static int64_t cut_depth(const MatmulTask& task) {
+    int64_t whole = (512 << 10) / task.cut_rows;
+    if (task.k <= whole) return task.k;
+    int64_t depth = whole / 2 / task.k_block * task.k_block;
+    return depth > 0 ? depth : task.k_block;
+  }
+
   // Columns of y behind two strips.
   static int64_t columns_of(const MatmulTask& task) { return task.gated ? kStripColumns : 2 * kStripColumns; }
 
@@ -323,7 +310,8 @@ class Panels {
     if (task.panel_columns == 0 || place.column < 0 || place.column >= task.columns()) return {};
     PairStrip strips[2];
     find_pair(task, place, nullptr, strips);
-    return {{strips[0].tiles, strips[1].tiles}, strips[0].stride, (tiles * 16 + steps - 1) / steps};
+    const int64_t lines = tiles * 16;
+    return {{strips[0].tiles, strips[1].tiles}, strips[0].stride, (lines + steps - 1) / steps, 2 * lines <= steps};
   }
 
   // The features of a place, for all blocks of k of a cut.

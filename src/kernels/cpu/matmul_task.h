@@ -27,6 +27,7 @@ struct MatmulTask {
   const float* residual = nullptr;  // [rows, n] or none
   float* y = nullptr;               // [rows, n], gated: [rows, n / 2]
   void* packed = nullptr;           // x as pack_x left it
+  void* packed_y = nullptr;         // instead of y: what pack_x would make of it, in blocks of y_block
   int64_t rows = 0, n = 0, k = 0;
   ActivationFunction function = ActivationFunction::kNone;
   bool gated = false;  // only for code that says gates
@@ -36,6 +37,8 @@ struct MatmulTask {
   int64_t panel_columns = 0;  // 0: row major; 16, 32: strips stored side by side in panels of so many features
   int64_t tile_rows = 0, tile_columns = 0, k_block = 0;
   int64_t prefetch_bytes = 0;  // how far ahead of its reads the streaming form asks for weights
+  int64_t y_block = 0;         // a multiple of 32
+  int64_t cut_rows = 256;      // AMX: as many pass by the same weights, 256 or 512
 
   int64_t columns() const { return gated ? n / 2 : n; }  // of y
 };

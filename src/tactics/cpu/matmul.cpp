@@ -37,6 +37,9 @@ constexpr std::string_view kLayouts[] = {"panel_16", "panel_32", ""};
 
 bool rounds_x(const SourceTraits& traits) { return traits.offers[0].form == MatmulForm::kPairs; }
 
+// Values in the tiles of the form pairs; the k_block follows.
+constexpr std::string_view kTiles = "bf16_tiles_";
+
 // Mirrors what the kernels accept.
 bool fits(const Offer& offer, std::string_view layout) {
   if (offer.form == MatmulForm::kStream) return true;
@@ -87,19 +90,31 @@ class MatmulSource final : public TacticSource {
 
   std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
 
+  std::string read_layout(const Problem& problem, std::string_view config, size_t input) const override {
+    MatmulParameters parameters = parameters_of(problem, config);
+    const TensorType& x = problem.inputs[0];
+    bool takes = input == 0 && takes_tiles(parameters, x.shape[0].constant(), x.shape[1].constant());
+    return takes ? format("{}{}", kTiles, parameters.k_block) : "";
+  }
+
+  bool can_write(const Problem& problem, std::string_view config, std::string_view layout) const override {
+    return layout.starts_with(kTiles) &&
+           gives_tiles(parameters_of(problem, config), problem.inputs[0].shape[0].constant(),
+                       problem.inputs[1].shape[0].constant());
+  }
+
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target&) const override {
-    Lexer lexer(config);
-    auto tiling = parse_fields<MatmulTiling>(lexer);
-    MatmulParameters parameters;
-    static_cast<Matmul&>(parameters) = *problem.op.as<Matmul>();
-    static_cast<MatmulTiling&>(parameters) = tiling;
+    MatmulParameters parameters = parameters_of(problem, config);
+    const std::string &x_layout = problem.inputs[0].layout, &y_layout = problem.outputs[0].layout;
+    parameters.takes_tiles = !x_layout.empty();
+    if (!y_layout.empty()) parameters.gives_tiles = std::stoll(y_layout.substr(kTiles.size()));
     CompiledTactic tactic;
     CompiledStep step{.kernel = std::string(traits_.name), .parameters = print_fields(parameters)};
     int arguments = static_cast<int>(problem.inputs.size()) + 1;
     for (int i = 0; i < arguments; ++i) step.arguments.push_back(i);
     tactic.steps.push_back(std::move(step));
     tactic.input_layouts.resize(problem.inputs.size());
-    tactic.input_layouts[1] = tiling.layout;
+    tactic.input_layouts[1] = parameters.layout;
     const TensorType& w = problem.inputs[1];
     tactic.scratch_bytes = matmul_scratch_bytes(parameters, problem.inputs[0].shape[0].constant(),
                                                 w.shape[0].constant(), w.shape[1].constant());
@@ -107,6 +122,14 @@ class MatmulSource final : public TacticSource {
   }
 
  private:
+  static MatmulParameters parameters_of(const Problem& problem, std::string_view config) {
+    Lexer lexer(config);
+    MatmulParameters parameters;
+    static_cast<Matmul&>(parameters) = *problem.op.as<Matmul>();
+    static_cast<MatmulTiling&>(parameters) = parse_fields<MatmulTiling>(lexer);
+    return parameters;
+  }
+
   std::string refusal(const Problem& problem, const Target& target) const {
     if (target.kind != "cpu") return "runs on the CPU";
     if (target.cpu_level < traits_.level) return format("needs {}", enum_name(traits_.level));
