@@ -44,30 +44,33 @@ struct RowResults {
 // One thread's memory.
 struct ThreadScratch {
   AttentionRows rows;
-  float *k, *v;
+  float *k, *v;  // or bf16, then for most_wide_keys
   RowResults folded, segment;
   const float** sources;
+  float** targets;
 
-  ThreadScratch(ScratchPieces& pieces, int64_t k_stride, int64_t v_stride) {
-    rows.weights = pieces.take<uint32_t>(kMaxWideRows * kKeyBlock);
-    rows.values_bf16 = pieces.take<uint16_t>(kKeyBlock * v_stride);
+  ThreadScratch(ScratchPieces& pieces, const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
+    const int64_t most_rows = functions.most_wide_rows;
+    const int64_t keys = std::max(kKeyBlock, functions.most_wide_keys * size_of(DType::kBF16) / size_of(DType::kF32));
     rows.k_stride = k_stride;
     rows.v_stride = v_stride;
-    rows.q = pieces.take<float>(kMaxWideRows * k_stride);
-    rows.positions = pieces.take<int32_t>(kMaxWideRows);
+    rows.values_bf16 = pieces.take<uint16_t>(functions.wide_takes_bf16 ? functions.most_wide_keys * v_stride : 0);
+    rows.q = pieces.take<float>(most_rows * k_stride);
+    rows.positions = pieces.take<int32_t>(most_rows);
     rows.scores = pieces.take<float>(kMaxWideRows * kKeyBlock);
-    rows.greatest = pieces.take<float>(kMaxWideRows);
-    rows.sums = pieces.take<float>(kMaxWideRows);
-    rows.factors = pieces.take<float>(kMaxWideRows);
-    rows.result = pieces.take<float>(kMaxWideRows * v_stride);
-    k = pieces.take<float>(kKeyBlock * k_stride);
-    v = pieces.take<float>(kKeyBlock * v_stride);
+    rows.greatest = pieces.take<float>(most_rows);
+    rows.sums = pieces.take<float>(most_rows);
+    rows.factors = pieces.take<float>(most_rows);
+    rows.result = pieces.take<float>(most_rows * v_stride);
+    k = pieces.take<float>(keys * k_stride);
+    v = pieces.take<float>(keys * v_stride);
     for (RowResults* results : {&folded, &segment}) {
       results->greatest = pieces.take<float>(kMaxWideRows);
       results->sums = pieces.take<float>(kMaxWideRows);
       results->values = pieces.take<float>(kMaxWideRows * v_stride);
     }
-    sources = pieces.take<const float*>(kMaxWideRows);
+    sources = pieces.take<const float*>(most_rows);
+    targets = pieces.take<float*>(most_rows);
   }
 };
 
@@ -132,11 +135,11 @@ class AttentionRun {
     ScratchPieces pieces(launch_.scratch);
     plans_ = {pieces.take<SequencePlan>(sequences), static_cast<size_t>(sequences)};
     thread_scratch_ = launch_.scratch + pieces.bytes();
-    thread_bytes_ = scratch_of_thread(k_stride_, v_stride_);
+    thread_bytes_ = scratch_of_thread(functions_, k_stride_, v_stride_);
     partial_ = reinterpret_cast<float*>(thread_scratch_ + parameters_.threads * thread_bytes_);
     read_sequences();
-    const int64_t tasks =
-        cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads, parameters_.partial_floats});
+    const int64_t tasks = cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads,
+                                                  parameters_.partial_floats, functions_.most_wide_rows});
     clear_unowned_rows();
     share(threads, tasks, [this](int64_t task, ThreadScratch& scratch) { run_task(task, scratch); });
     for (const SequencePlan& plan : plans_)
@@ -144,9 +147,9 @@ class AttentionRun {
         share(threads, k_.kv_heads, [&](int64_t head, ThreadScratch& scratch) { fold_split(plan, head, scratch); });
   }
 
-  static int64_t scratch_of_thread(int64_t k_stride, int64_t v_stride) {
+  static int64_t scratch_of_thread(const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
     ScratchPieces pieces(nullptr);
-    ThreadScratch(pieces, k_stride, v_stride);
+    ThreadScratch(pieces, functions, k_stride, v_stride);
     return pieces.bytes();
   }
 
@@ -158,7 +161,7 @@ class AttentionRun {
     auto work = [&](int thread) {
       if (thread >= threads) return;
       ScratchPieces pieces(thread_scratch_ + thread * thread_bytes_);
-      ThreadScratch scratch(pieces, k_stride_, v_stride_);
+      ThreadScratch scratch(pieces, functions_, k_stride_, v_stride_);
       for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(task, scratch);
     };
     if (threads == 1 || tasks <= 1) return work(0);
@@ -209,6 +212,7 @@ class AttentionRun {
     const bool wide = load_queries(block, scratch);
     if (plan.segments == 1) {
       attend(block, range_of(block), wide, scratch);
+      if (wide) return finish_wide(block, scratch);
       take_results(scratch, wide, scratch.folded);
     }
     for (int64_t segment = 0; plan.segments > 1 && segment < plan.segments; ++segment) {
@@ -229,6 +233,7 @@ class AttentionRun {
     rows.count = block.queries * heads_per_kv_;
     rows.lanes = round_up(rows.count, functions_.lanes);
     rows.head_size = k_.size;
+    rows.v_size = v_.size;
     rows.soft_cap = parameters_.soft_cap;
     rows.window = static_cast<int32_t>(window_);
     for (int64_t row = 0; row < rows.count; ++row) {
@@ -260,8 +265,9 @@ class AttentionRun {
     functions_.reset(scratch.rows, wide);
     const int64_t newest_of_all = block.plan.first_position + block.first_query;  // what every row sees ends here …
     const int64_t oldest_of_all = newest_of_all + block.queries - window_;        // … and begins here
+    const int64_t most_keys = wide ? functions_.most_wide_keys : kKeyBlock;
     for (int64_t begin = range.begin; begin < range.end;) {
-      const int64_t end = std::min((begin / kKeyBlock + 1) * kKeyBlock, range.end);
+      const int64_t end = std::min((begin / most_keys + 1) * most_keys, range.end);
       AttentionKeys keys;
       keys.count = end - begin;
       keys.first = static_cast<int32_t>(begin);
@@ -327,10 +333,9 @@ class AttentionRun {
     const auto bytes = [](int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); };
     std::memcpy(target.greatest, rows.greatest, bytes(rows.count));
     std::memcpy(target.sums, rows.sums, bytes(rows.count));
-    if (wide)
-      functions_.unpack_wide(rows, target.values);
-    else
-      std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_));
+    if (!wide) return void(std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_)));
+    for (int64_t row = 0; row < rows.count; ++row) scratch.targets[row] = target.values + row * v_stride_;
+    functions_.unpack_wide(rows, scratch.targets, false);
   }
 
   RowResults partial_results(const SequencePlan& plan, int64_t head, int64_t segment) const {
@@ -344,7 +349,7 @@ class AttentionRun {
       const float greatest = std::max(folded.greatest[row], segment.greatest[row]);
       const float a = std::exp2(folded.greatest[row] - greatest), b = std::exp2(segment.greatest[row] - greatest);
       float *into = folded.values + row * v_stride_, *from = segment.values + row * v_stride_;
-      vectors_.blend(into, a, from, b, into, v_stride_);
+      vectors_.blend(into, a, from, b, into, v_.size);
       folded.sums[row] = folded.sums[row] * a + segment.sums[row] * b;
       folded.greatest[row] = greatest;
     }
@@ -357,13 +362,21 @@ class AttentionRun {
     finish({plan, 0, plan.queries, head}, folded);
   }
 
+  // Where the result of a row of the block goes.
+  float* target_of(const Block& block, int64_t row) const {
+    const int64_t token = block.plan.first_token + block.first_query + row / heads_per_kv_;
+    const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
+    return y_ + (token * parameters_.heads + head) * v_.size;
+  }
+
   void finish(const Block& block, const RowResults& results) {
-    for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row) {
-      const int64_t token = block.plan.first_token + block.first_query + row / heads_per_kv_;
-      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-      float* target = y_ + (token * parameters_.heads + head) * v_.size;
-      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target, v_.size);
-    }
+    for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row)
+      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target_of(block, row), v_.size);
+  }
+
+  void finish_wide(const Block& block, ThreadScratch& scratch) {
+    for (int64_t row = 0; row < scratch.rows.count; ++row) scratch.targets[row] = target_of(block, row);
+    functions_.unpack_wide(scratch.rows, scratch.targets, true);
   }
 
   const AttentionParameters& parameters_;
@@ -394,11 +407,12 @@ class AttentionKernel final : public Kernel {
 
 int64_t attention_scratch_bytes(const AttentionParameters& parameters, CpuLevel level, int64_t head_size,
                                 int64_t v_head_size, int64_t sequences) {
-  const int64_t multiple = attention_functions(level).stride_multiple;
+  const AttentionFunctions& functions = attention_functions(level);
+  const int64_t multiple = functions.stride_multiple;
   ScratchPieces pieces(nullptr);
   pieces.take<SequencePlan>(sequences);
   pieces.take<float>(parameters.partial_floats);
-  return pieces.bytes() + parameters.threads * AttentionRun::scratch_of_thread(round_up(head_size, multiple),
+  return pieces.bytes() + parameters.threads * AttentionRun::scratch_of_thread(functions, round_up(head_size, multiple),
                                                                                round_up(v_head_size, multiple));
 }
 

@@ -371,16 +371,33 @@ void pack_wide(const AttentionRows& rows, const float* const* source, float fact
   }
 }
 
-void unpack_wide(const AttentionRows& rows, float* target) {
-  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
-    for (int64_t i = 0; i < rows.v_stride; i += 16) {
-      __m512i block[16];
+// 16 elements from `i` on of the results of 16 rows from `row` on; `result` [elements][stride] has them as lanes.
+HWY_INLINE void unpack_rows(const AttentionRows& rows, int64_t row, int64_t i, const float* result, int64_t stride,
+                            float* const* targets, __m512 factor) {
+  const int64_t left = rows.v_size - i;
+  if (left <= 0) return;
+  const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+  __m512i block[16];
 #pragma GCC unroll 16
-      for (int r = 0; r < 16; ++r) block[r] = _mm512_loadu_si512(rows.result + (i + r) * rows.lanes + lane);
-      transpose(block);
-      for (int r = 0; r < 16 && lane + r < rows.count; ++r)
-        _mm512_storeu_si512(target + (lane + r) * rows.v_stride + i, block[r]);
-    }
+  for (int r = 0; r < 16; ++r)
+    block[r] = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(result + r * stride), factor));
+  transpose(block);
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r)
+    if (row + r < rows.count) _mm512_mask_storeu_epi32(targets[row + r] + i, mask, block[r]);
+}
+
+// What unpack_wide multiplies the results of 16 rows with.
+HWY_INLINE __m512 unpack_factor(const AttentionRows& rows, int64_t row, bool divided) {
+  const __m512 one = _mm512_set1_ps(1);
+  return divided ? _mm512_div_ps(one, _mm512_loadu_ps(rows.sums + row)) : one;
+}
+
+void unpack_wide(const AttentionRows& rows, float* const* targets, bool divided) {
+  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
+    const __m512 factor = unpack_factor(rows, lane, divided);
+    for (int64_t i = 0; i < rows.v_stride; i += 16)
+      unpack_rows(rows, lane, i, rows.result + i * rows.lanes + lane, rows.lanes, targets, factor);
   }
 }
 #else
@@ -395,9 +412,11 @@ void pack_wide(const AttentionRows& rows, const float* const* source, float fact
   }
 }
 
-void unpack_wide(const AttentionRows& rows, float* target) {
-  for (int64_t row = 0; row < rows.count; ++row)
-    for (int64_t i = 0; i < rows.v_stride; ++i) target[row * rows.v_stride + i] = rows.result[i * rows.lanes + row];
+void unpack_wide(const AttentionRows& rows, float* const* targets, bool divided) {
+  for (int64_t row = 0; row < rows.count; ++row) {
+    const float factor = divided ? 1 / rows.sums[row] : 1;
+    for (int64_t i = 0; i < rows.v_size; ++i) targets[row][i] = rows.result[i * rows.lanes + row] * factor;
+  }
 }
 #endif
 
@@ -405,6 +424,8 @@ constexpr AttentionFunctions kFunctions = {
     .lanes = kLanes,
     .stride_multiple = kLanes,
     .most_narrow_rows = kLanes / 2,
+    .most_wide_rows = kMaxWideRows,
+    .most_wide_keys = kKeyBlock,
     .wide_takes_bf16 = false,
     .reset = reset,
     .attend_narrow = attend_narrow,
