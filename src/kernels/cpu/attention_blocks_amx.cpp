@@ -4,7 +4,9 @@
 //
 // Rows go in groups of 32, two tiles side by side. A group meets kStep keys at a time, so that its queries, scores and
 // results stay in the first level while keys and values come from the second, where they are laid out once for all
-// groups. q is [group][part][k_stride / 2][32] pairs, result [group][v_stride][32].
+// groups. While vectors turn the scores of one step into weights, tiles multiply the weights of the step before with
+// values and the queries of the next step with keys. q is [group][part][k_stride / 2][32] pairs, result
+// [group][v_stride][32].
 //
 // Queries and weights are split into two bf16 each, which keeps 16 bits of their significands.
 
@@ -27,7 +29,7 @@ constexpr int64_t kGroupedRows = 4 * kMaxWideRows, kKeysAtOnce = 512;
 // Weights are relative to a maximum that may be this much too small: then results need rescaling only for a row's first
 // keys, as a rule. 2^16 times the number of positions is far from overflow.
 constexpr float kSlack = 16;
-static_assert(kStep * kGroup <= kMaxWideRows * kKeyBlock);
+static_assert(2 * kStep * kGroup <= kMaxWideRows * kKeyBlock);
 
 // All eight tiles are 16 rows of 64 bytes.
 struct alignas(64) TileConfiguration {
@@ -121,64 +123,133 @@ void lay_values(const AttentionRows& rows, const AttentionKeys& keys) {
 
 // Some keys and a group of rows.
 struct GroupStep {
-  int64_t lane;        // of the first row
-  int64_t key, count;  // within the keys of the call; at most kStep
-  bool masked;         // not all rows see all of these keys and of those up to the next multiple of 32
+  int64_t lane = 0;            // of the first row
+  int64_t key = 0, count = 0;  // within the keys of the call; at most kStep
+  bool both = true;            // the group has more than 16 rows
+  bool masked = false;         // not all rows see all of these keys and of those up to the next multiple of 32
+  float* scores = nullptr;  // [kStep][32]. Weights lie where they were: the first parts of a pair of keys as the even
+                            // row, the second ones as the odd row.
+
+  uint32_t* weights() const { return reinterpret_cast<uint32_t*>(scores); }
 };
 
-// Adds 16 rows of A times 32 lanes (16 if not kBoth) of B to the tiles 0 and 1; A is [16][32] with rows `a_bytes`
-// apart. B is [32][lanes] pairs with rows `b_bytes` apart, and its second part. Few tile registers are in use, so that
-// more are left for the loads and products in flight: a core has few, and shares them between its hardware threads.
-template <bool kBoth>
-HWY_INLINE void multiply_tiles(const uint16_t* a, int64_t a_bytes, const uint32_t* b, int64_t b_bytes,
-                               int64_t second_part) {
-  _tile_loadd(2, a, a_bytes);
+// Targets [16][32] += A [16][32 depths] B [32 depths][32]. B are pairs in two parts; strides of A count elements, those
+// of B words.
+struct TileProduct {
+  const uint16_t* a = nullptr;
+  const uint32_t* b = nullptr;
+  float* target = nullptr;
+  int64_t a_row = 0, a_depth = 0, a_target = 0;
+  int64_t b_row = 0, b_depth = 0, b_part = 0;
+  int64_t depths = 0, targets = 0;
+  bool both = true;  // else the first 16 columns alone
+  bool adds = true;  // else the target is overwritten
+
+  int64_t units() const { return depths * targets; }
+};
+
+TileProduct scores_product(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step) {
+  return {.a = keys.k_bf16 + step.key * rows.k_stride,
+          .b = queries_of(rows, step.lane),
+          .target = step.scores,
+          .a_row = rows.k_stride,
+          .a_depth = 32,
+          .a_target = 16 * rows.k_stride,
+          .b_row = kGroup,
+          .b_depth = 16 * kGroup,
+          .b_part = part_words(rows),
+          .depths = rows.k_stride / 32,
+          .targets = round_up(step.count, 16) / 16,
+          .both = step.both,
+          .adds = false};
+}
+
+TileProduct values_product(const AttentionRows& rows, const GroupStep& step) {
+  return {.a = rows.values_bf16 + step.key * rows.v_stride,
+          .b = step.weights(),
+          .target = results_of(rows, step.lane),
+          .a_row = 32,
+          .a_depth = 32 * rows.v_stride,
+          .a_target = 16 * 32,
+          .b_row = 2 * kGroup,
+          .b_depth = 32 * kGroup,
+          .b_part = kGroup,
+          .depths = round_up(step.count, 32) / 32,
+          .targets = rows.v_stride / 16,
+          .both = step.both,
+          .adds = true};
+}
+
+// A product that is worked off in small units, among which a core finds time for vectors. Few tile registers are in
+// use, so that more are left for the loads and products in flight: a core has few, and shares them between its hardware
+// threads.
+class TileWork {
+ public:
+  explicit TileWork(const TileProduct& product) : p_(product), left_(product.units()) {
+    __asm__ volatile("" ::: "memory");  // tile loads do not say which memory they read
+  }
+  int64_t left() const { return left_; }
+
+  HWY_INLINE void next() {
+    if (depth_ == 0) open();
+    const uint16_t* a = p_.a + depth_ * p_.a_depth;
+    const uint32_t* b = p_.b + depth_ * p_.b_depth;
+    _tile_loadd(2, a, p_.a_row * 2);
 #pragma GCC unroll 2
-  for (int part = 0; part < 2; ++part, b += second_part) {
-    _tile_loadd(3, b, b_bytes);
-    _tile_dpbf16ps(0, 2, 3);
-    if constexpr (kBoth) {
-      _tile_loadd(3, b + 16, b_bytes);
-      _tile_dpbf16ps(1, 2, 3);
+    for (int part = 0; part < 2; ++part, b += p_.b_part) {
+      _tile_loadd(3, b, p_.b_row * 4);
+      _tile_dpbf16ps(0, 2, 3);
+      if (p_.both) {
+        _tile_loadd(3, b + 16, p_.b_row * 4);
+        _tile_dpbf16ps(1, 2, 3);
+      }
+    }
+    --left_;
+    if (++depth_ == p_.depths) close();
+  }
+
+  void finish() {
+    while (left_ > 0) next();
+  }
+
+ private:
+  HWY_INLINE void open() {
+    if (p_.adds) {
+      _tile_loadd(0, p_.target, kGroup * 4);
+      if (p_.both) _tile_loadd(1, p_.target + 16, kGroup * 4);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
     }
   }
-}
-
-template <bool kBoth>
-HWY_INLINE void store_tiles(float* target) {
-  _tile_stored(0, target, kGroup * 4);
-  if constexpr (kBoth) _tile_stored(1, target + 16, kGroup * 4);
-}
-
-// Scores as [kStep][32].
-template <bool kBoth>
-void tile_scores(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step) {
-  const uint32_t* q = queries_of(rows, step.lane);
-  for (int64_t key = 0; key < step.count; key += 16) {
-    const uint16_t* k = keys.k_bf16 + (step.key + key) * rows.k_stride;
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t i = 0; i < rows.k_stride; i += 32)
-      multiply_tiles<kBoth>(k + i, rows.k_stride * 2, q + i / 2 * kGroup, kGroup * 4, part_words(rows));
-    store_tiles<kBoth>(rows.scores + key * kGroup);
+  HWY_INLINE void close() {
+    _tile_stored(0, p_.target, kGroup * 4);
+    if (p_.both) _tile_stored(1, p_.target + 16, kGroup * 4);
+    p_.target += 16 * kGroup;
+    p_.a += p_.a_target;
+    depth_ = 0;
   }
-}
 
-// Weights lie where scores were: the first parts of a pair of keys as the even row, the second ones as the odd row.
-template <bool kBoth>
-void tile_values(const AttentionRows& rows, const GroupStep& step) {
-  const auto* weights = reinterpret_cast<const uint32_t*>(rows.scores);
-  const uint16_t* values = rows.values_bf16 + step.key * rows.v_stride;
-  for (int64_t column = 0; column < rows.v_stride; column += 16) {
-    float* result = results_of(rows, step.lane) + column * kGroup;
-    _tile_loadd(0, result, kGroup * 4);
-    if constexpr (kBoth) _tile_loadd(1, result + 16, kGroup * 4);
-    for (int64_t key = 0; key < step.count; key += 32)
-      multiply_tiles<kBoth>(values + key * rows.v_stride + column * 32, 64, weights + key * kGroup, 2 * kGroup * 4,
-                            kGroup);
-    store_tiles<kBoth>(result);
+  TileProduct p_;
+  int64_t left_, depth_ = 0;
+};
+
+// The products that go on while scores become weights: the values of the step before, then the scores of the next one.
+struct PendingWork {
+  TileWork values, scores;
+
+  int64_t left() const { return values.left() + scores.left(); }
+  HWY_INLINE void next() {
+    if (values.left() > 0)
+      values.next();
+    else if (scores.left() > 0)
+      scores.next();
   }
-}
+  void finish() {
+    values.finish();
+    scores.finish();
+  }
+};
 
 // 2^x for x of at most 2 kSlack, to 2^-18; exactly 0 below -125, and where `seen` is not set.
 HWY_INLINE __m512 exp2_of(__m512 x, __mmask16 seen) {
@@ -202,18 +273,17 @@ struct SeenKeys {
   }
 };
 
-SeenKeys seen_keys(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, int64_t lane) {
-  const __m512i newest = _mm512_sub_epi32(_mm512_loadu_si512(rows.positions + lane),
+SeenKeys seen_keys(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, int64_t half) {
+  const __m512i newest = _mm512_sub_epi32(_mm512_loadu_si512(rows.positions + step.lane + half),
                                           _mm512_set1_epi32(keys.first + static_cast<int32_t>(step.key)));
   return {_mm512_min_epi32(newest, _mm512_set1_epi32(static_cast<int32_t>(step.count - 1))),
           _mm512_sub_epi32(newest, _mm512_set1_epi32(rows.window))};
 }
 
-// The new maximum of 16 rows, or the old one where it is near enough; adapts sums and results to it.
+// The greatest scores of 16 rows, at least `before`.
 template <bool kMasked>
-HWY_INLINE __m512 reference_of(const AttentionRows& rows, const GroupStep& step, int64_t lane, const SeenKeys& seen) {
-  const float* scores = rows.scores + lane - step.lane;
-  const __m512 before = _mm512_loadu_ps(rows.greatest + lane);
+HWY_INLINE __m512 greatest_of(const GroupStep& step, int64_t half, const SeenKeys& seen, __m512 before) {
+  const float* scores = step.scores + half;
   __m512 greatest[4] = {before, before, before, before};
   for (int64_t key = 0; key < step.count; key += 4) {
 #pragma GCC unroll 4
@@ -221,70 +291,134 @@ HWY_INLINE __m512 reference_of(const AttentionRows& rows, const GroupStep& step,
       greatest[j] = _mm512_mask_max_ps(greatest[j], seen.at<kMasked>(key + j), greatest[j],
                                        _mm512_loadu_ps(scores + (key + j) * kGroup));
   }
-  const __m512 most = _mm512_max_ps(_mm512_max_ps(greatest[0], greatest[1]), _mm512_max_ps(greatest[2], greatest[3]));
-  const __mmask16 risen = _mm512_cmp_ps_mask(most, _mm512_add_ps(before, _mm512_set1_ps(kSlack)), _CMP_GT_OQ);
+  return _mm512_max_ps(_mm512_max_ps(greatest[0], greatest[1]), _mm512_max_ps(greatest[2], greatest[3]));
+}
+
+// The maximum that the weights of 16 rows refer to: the old one where it is near enough, else the new one, to which
+// sums and results are adapted.
+HWY_INLINE __m512 reference_of(const AttentionRows& rows, const GroupStep& step, int64_t half, __m512 greatest,
+                               TileWork& values) {
+  const int64_t lane = step.lane + half;
+  const __m512 before = _mm512_loadu_ps(rows.greatest + lane);
+  const __mmask16 risen = _mm512_cmp_ps_mask(greatest, _mm512_add_ps(before, _mm512_set1_ps(kSlack)), _CMP_GT_OQ);
   if (!risen) return before;
-  const __m512 after = _mm512_mask_mov_ps(before, risen, most);
+  const __m512 after = _mm512_mask_mov_ps(before, risen, greatest);
   _mm512_storeu_ps(rows.greatest + lane, after);
-  if (!_mm512_mask_cmp_ps_mask(risen, before, _mm512_set1_ps(kHiddenScore), _CMP_NEQ_OQ)) return after;
+  if (!_mm512_mask_cmp_ps_mask(risen, before, _mm512_set1_ps(kHiddenScore), _CMP_NEQ_OQ)) return after;  // no results
+  values.finish();
   const __m512 factor = exp2_of_negative(kFloats, Vector{_mm512_sub_ps(before, after)}).raw;
   _mm512_storeu_ps(rows.sums + lane, _mm512_mul_ps(_mm512_loadu_ps(rows.sums + lane), factor));
-  float* result = results_of(rows, step.lane) + lane - step.lane;
+  float* result = results_of(rows, step.lane) + half;
   for (int64_t i = 0; i < rows.v_stride; ++i, result += kGroup)
     _mm512_storeu_ps(result, _mm512_mul_ps(_mm512_loadu_ps(result), factor));
   return after;
 }
 
-// Turns the scores of 16 rows into weights, and updates their running maxima and sums.
+// Turns the scores of two keys and 16 rows into weights.
 template <bool kMasked>
-void soften_scores(const AttentionRows& rows, const GroupStep& step, int64_t lane, const SeenKeys& seen) {
-  const __m512 reference = reference_of<kMasked>(rows, step, lane, seen);
-  float* scores = rows.scores + lane - step.lane;
-  __m512 sum = _mm512_loadu_ps(rows.sums + lane);
-  const int64_t count = round_up(step.count, 32);
-#pragma GCC unroll 4
-  for (int64_t key = 0; key < count; key += 2, scores += 2 * kGroup) {
-    const __m512 even = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores), reference), seen.at<kMasked>(key));
-    const __m512 odd = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores + kGroup), reference), seen.at<kMasked>(key + 1));
-    sum = _mm512_add_ps(_mm512_add_ps(sum, even), odd);
-    const TwoParts parts = split(even, odd);
-    _mm512_storeu_si512(scores, parts.upper);
-    _mm512_storeu_si512(scores + kGroup, parts.lower);
+HWY_INLINE void soften_pair(float* scores, int64_t key, const SeenKeys& seen, __m512 reference, __m512& sum) {
+  const __m512 even = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores), reference), seen.at<kMasked>(key));
+  const __m512 odd = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores + kGroup), reference), seen.at<kMasked>(key + 1));
+  sum = _mm512_add_ps(_mm512_add_ps(sum, even), odd);
+  const TwoParts parts = split(even, odd);
+  _mm512_storeu_si512(scores, parts.upper);
+  _mm512_storeu_si512(scores + kGroup, parts.lower);
+}
+
+// Turns the scores of a step into weights, updates the running maxima and sums of its rows, and does the pending work.
+template <bool kMasked, bool kBoth>
+void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, PendingWork& work) {
+  constexpr int kHalves = kBoth ? 2 : 1;
+  SeenKeys seen[kHalves];
+  __m512 reference[kHalves], sum[kHalves];
+  for (int h = 0; h < kHalves; ++h) {
+    seen[h] = seen_keys(rows, keys, step, 16 * h);
+    const __m512 before = _mm512_loadu_ps(rows.greatest + step.lane + 16 * h);
+    const __m512 greatest = greatest_of<kMasked>(step, 16 * h, seen[h], before);
+    reference[h] = reference_of(rows, step, 16 * h, greatest, work.values);
+    sum[h] = _mm512_loadu_ps(rows.sums + step.lane + 16 * h);
   }
-  _mm512_storeu_ps(rows.sums + lane, sum);
+  constexpr int64_t kKeys = 4;  // at a time
+  const int64_t count = round_up(step.count, 32), units = (work.left() * kKeys + count - 1) / count;
+  for (int64_t key = 0; key < count; key += kKeys) {
+    for (int64_t i = 0; i < units; ++i) work.next();
+#pragma GCC unroll 4
+    for (int pair = 0; pair < kKeys; pair += 2)
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h)
+        soften_pair<kMasked>(step.scores + (key + pair) * kGroup + 16 * h, key + pair, seen[h], reference[h], sum[h]);
+  }
+  work.finish();
+  for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(rows.sums + step.lane + 16 * h, sum[h]);
 }
 
 void cap_scores(const AttentionRows& rows, const GroupStep& step) {
   for (int64_t i = 0; i < step.count * kGroup; i += kLanes)
-    hn::StoreU(capped(hn::LoadU(kFloats, rows.scores + i), rows.soft_cap), kFloats, rows.scores + i);
+    hn::StoreU(capped(hn::LoadU(kFloats, step.scores + i), rows.soft_cap), kFloats, step.scores + i);
 }
 
-template <bool kBoth>
-void attend_step(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step) {
-  tile_scores<kBoth>(rows, keys, step);
+void soften(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, PendingWork work) {
   if (rows.soft_cap > 0) cap_scores(rows, step);
-  for (int64_t lane = step.lane; lane < step.lane + (kBoth ? 32 : 16); lane += 16) {
-    const SeenKeys seen = seen_keys(rows, keys, step, lane);
-    step.masked ? soften_scores<true>(rows, step, lane, seen) : soften_scores<false>(rows, step, lane, seen);
-  }
-  tile_values<kBoth>(rows, step);
+  if (step.both)
+    step.masked ? soften_scores<true, true>(rows, keys, step, work)
+                : soften_scores<false, true>(rows, keys, step, work);
+  else
+    step.masked ? soften_scores<true, false>(rows, keys, step, work)
+                : soften_scores<false, false>(rows, keys, step, work);
 }
+
+// The steps of all groups, one after the other.
+class StepWalk {
+ public:
+  StepWalk(const AttentionRows& rows, const AttentionKeys& keys) : rows_(rows), keys_(keys) { enter_group(); }
+
+  // The next step; none left when its count is 0.
+  GroupStep next() {
+    while (key_ >= end_ && lane_ + kGroup < rows_.count) {
+      lane_ += kGroup;
+      enter_group();
+    }
+    if (key_ >= end_) return {};
+    const int64_t key = key_, count = end_ - key < kStep ? end_ - key : kStep;
+    key_ += kStep;
+    buffer_ ^= 1;
+    return {.lane = lane_,
+            .key = key,
+            .count = count,
+            .both = lane_ + 16 < rows_.count,
+            .masked = count % 32 != 0 || key + count - 1 > oldest_ || key <= newest_ - rows_.window,
+            .scores = rows_.scores + buffer_ * kStep * kGroup};
+  }
+
+ private:
+  void enter_group() {
+    const int64_t last_row = lane_ + kGroup < rows_.count ? lane_ + kGroup - 1 : rows_.count - 1;
+    oldest_ = rows_.positions[lane_] - keys_.first;
+    newest_ = rows_.positions[last_row] - keys_.first;
+    end_ = newest_ < keys_.count ? newest_ + 1 : keys_.count;
+    key_ = oldest_ < rows_.window ? 0 : (oldest_ - rows_.window + 1) / kStep * kStep;
+  }
+
+  const AttentionRows& rows_;
+  const AttentionKeys& keys_;
+  int64_t lane_ = 0, key_ = 0, end_ = 0;
+  int64_t oldest_ = 0, newest_ = 0;  // positions of the rows of the group, counted like key_
+  int64_t buffer_ = 0;
+};
 
 void attend_tiles(const AttentionRows& rows, const AttentionKeys& keys) {
   _tile_loadconfig(&kTiles);
   lay_values(rows, keys);
-  for (int64_t lane = 0; lane < rows.count; lane += kGroup) {
-    const int64_t last_row = lane + kGroup < rows.count ? lane + kGroup - 1 : rows.count - 1;
-    const int64_t oldest = rows.positions[lane] - keys.first, newest = rows.positions[last_row] - keys.first;
-    const int64_t end = newest < keys.count ? newest + 1 : keys.count;
-    const int64_t begin = oldest < rows.window ? 0 : (oldest - rows.window + 1) / kStep * kStep;
-    for (int64_t key = begin; key < end; key += kStep) {
-      const int64_t count = end - key < kStep ? end - key : kStep;
-      const bool masked = count % 32 != 0 || key + count - 1 > oldest || key <= newest - rows.window;
-      const GroupStep step{lane, key, count, masked};
-      lane + 16 < rows.count ? attend_step<true>(rows, keys, step) : attend_step<false>(rows, keys, step);
-    }
+  StepWalk walk(rows, keys);
+  GroupStep before, step = walk.next();
+  TileWork(scores_product(rows, keys, step)).finish();
+  while (step.count > 0) {
+    const GroupStep next = walk.next();
+    soften(rows, keys, step, {TileWork(values_product(rows, before)), TileWork(scores_product(rows, keys, next))});
+    before = step;
+    step = next;
   }
+  TileWork(values_product(rows, before)).finish();
   _tile_release();
 }
 
