@@ -41,6 +41,11 @@ struct RowResults {
   float* values;  // [rows][v_stride]
 };
 
+struct Block {
+  const SequencePlan* plan = nullptr;
+  int64_t first_query = 0, queries = 0, kv_head = 0;
+};
+
 // One thread's memory.
 struct ThreadScratch {
   AttentionRows rows;
@@ -48,6 +53,8 @@ struct ThreadScratch {
   RowResults folded, segment;
   const float** sources;
   float** targets;
+  Block laid_out;           // k and v hold the bf16 vectors of its sequence and head
+  KeyRange laid_out_range;  // from the first to the last of them; empty at first
 
   ThreadScratch(ScratchPieces& pieces, const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
     const int64_t most_rows = functions.most_wide_rows;
@@ -108,11 +115,6 @@ struct PagedVectors {
   }
 };
 
-struct Block {
-  const SequencePlan& plan;
-  int64_t first_query, queries, kv_head;
-};
-
 class AttentionRun {
  public:
   AttentionRun(const AttentionParameters& parameters, CpuLevel level, const Launch& launch)
@@ -141,10 +143,14 @@ class AttentionRun {
     const int64_t tasks = cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads,
                                                   parameters_.partial_floats, functions_.most_wide_rows});
     clear_unowned_rows();
-    share(threads, tasks, [this](int64_t task, ThreadScratch& scratch) { run_task(task, scratch); });
+    heads_first_ = k_.kv_heads >= 2 * threads;
+    share(threads, tasks, [this](int64_t task, int64_t next, ThreadScratch& scratch) {
+      scratch.rows.soon_read = next < 0 ? MemoryPieces() : queries_of(block_of(next));
+      run_task(task, scratch);
+    });
     for (const SequencePlan& plan : plans_)
       if (plan.split)
-        share(threads, k_.kv_heads, [&](int64_t head, ThreadScratch& scratch) { fold_split(plan, head, scratch); });
+        share(threads, k_.kv_heads, [&](int64_t head, int64_t, ThreadScratch&) { fold_split(plan, head); });
   }
 
   static int64_t scratch_of_thread(const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
@@ -154,7 +160,7 @@ class AttentionRun {
   }
 
  private:
-  // f(task, scratch of the thread) for every task, each taken by the next free thread.
+  // f(task, the thread's next task, scratch of the thread) for every task, each taken by the next free thread.
   template <class F>
   void share(int threads, int64_t tasks, F f) {
     std::atomic<int64_t> next{0};
@@ -162,7 +168,12 @@ class AttentionRun {
       if (thread >= threads) return;
       ScratchPieces pieces(thread_scratch_ + thread * thread_bytes_);
       ThreadScratch scratch(pieces, functions_, k_stride_, v_stride_);
-      for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(task, scratch);
+      const auto take = [&] { return next.fetch_add(1, std::memory_order_relaxed); };
+      for (int64_t task = take(); task < tasks;) {
+        const int64_t after = take();
+        f(task, after < tasks ? after : -1, scratch);
+        task = after;
+      }
     };
     if (threads == 1 || tasks <= 1) return work(0);
     launch_.threads->run(work);
@@ -194,22 +205,43 @@ class AttentionRun {
     std::memset(y_ + end * row, 0, static_cast<size_t>((tokens - end) * row) * sizeof(float));
   }
 
-  void run_task(int64_t task, ThreadScratch& scratch) {
+  const SequencePlan& plan_of(int64_t task) const {
     auto after = std::upper_bound(plans_.begin(), plans_.end(), task,
                                   [](int64_t value, const SequencePlan& plan) { return value < plan.first_task; });
-    const SequencePlan& plan = *(after - 1);
+    return *(after - 1);
+  }
+
+  // Of a sequence, the last blocks go first, because they see the most keys. With many heads a thread, blocks of the
+  // same head follow each other, for which a thread lays out keys once.
+  Block block_of(int64_t task) const {
+    const SequencePlan& plan = plan_of(task);
     const int64_t local = task - plan.first_task;
-    if (plan.split) {
-      const int64_t head = local / plan.segments, segment = local % plan.segments;
-      const Block block{plan, 0, plan.queries, head};
-      const bool wide = load_queries(block, scratch);
-      attend(block, segment_range(range_of(block), segment), wide, scratch);
-      return take_results(scratch, wide, partial_results(plan, head, segment));
-    }
-    // The last blocks see the most keys: they go first.
-    const int64_t index = plan.blocks - 1 - local / k_.kv_heads, first = index * plan.queries_per_block;
-    const Block block{plan, first, std::min(plan.queries_per_block, plan.queries - first), local % k_.kv_heads};
+    if (plan.split) return {&plan, 0, plan.queries, local / plan.segments};
+    const int64_t head = heads_first_ ? local / plan.blocks : local % k_.kv_heads;
+    const int64_t block = heads_first_ ? local % plan.blocks : local / k_.kv_heads;
+    const int64_t first = (plan.blocks - 1 - block) * plan.queries_per_block;
+    return {&plan, first, std::min(plan.queries_per_block, plan.queries - first), head};
+  }
+
+  // Rows of q or y.
+  MemoryPieces rows_of(const Block& block, const float* rows, int64_t size) const {
+    const int64_t row = parameters_.heads * size, part = heads_per_kv_ * size;
+    const float* begin = rows + (block.plan->first_token + block.first_query) * row + block.kv_head * part;
+    const auto float_bytes = static_cast<int64_t>(sizeof(float));
+    return {reinterpret_cast<const char*>(begin), part * float_bytes, row * float_bytes, block.queries};
+  }
+  MemoryPieces queries_of(const Block& block) const { return rows_of(block, q_, k_.size); }
+
+  void run_task(int64_t task, ThreadScratch& scratch) {
+    const Block block = block_of(task);
+    const SequencePlan& plan = *block.plan;
     const bool wide = load_queries(block, scratch);
+    scratch.rows.soon_written = wide && plan.segments == 1 ? rows_of(block, y_, v_.size) : MemoryPieces();
+    if (plan.split) {
+      const int64_t segment = (task - plan.first_task) % plan.segments;
+      attend(block, segment_range(range_of(block), segment), wide, scratch);
+      return take_results(scratch, wide, partial_results(plan, block.kv_head, segment));
+    }
     if (plan.segments == 1) {
       attend(block, range_of(block), wide, scratch);
       if (wide) return finish_wide(block, scratch);
@@ -224,7 +256,7 @@ class AttentionRun {
   }
 
   KeyRange range_of(const Block& block) const {
-    return seen_range(block.plan, block.first_query, block.queries, window_);
+    return seen_range(*block.plan, block.first_query, block.queries, window_);
   }
 
   // Sets up the rows of a block; whether they go the wide way.
@@ -239,8 +271,8 @@ class AttentionRun {
     for (int64_t row = 0; row < rows.count; ++row) {
       const int64_t query = block.first_query + row / heads_per_kv_;
       const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-      scratch.sources[row] = q_ + ((block.plan.first_token + query) * parameters_.heads + head) * k_.size;
-      rows.positions[row] = static_cast<int32_t>(block.plan.first_position + query);
+      scratch.sources[row] = q_ + ((block.plan->first_token + query) * parameters_.heads + head) * k_.size;
+      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + query);
     }
     for (int64_t row = rows.count; row < rows.lanes; ++row) rows.positions[row] = rows.positions[rows.count - 1];
     const float factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
@@ -263,8 +295,8 @@ class AttentionRun {
   // The rows meet the keys of `range`.
   void attend(const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
     functions_.reset(scratch.rows, wide);
-    const int64_t newest_of_all = block.plan.first_position + block.first_query;  // what every row sees ends here …
-    const int64_t oldest_of_all = newest_of_all + block.queries - window_;        // … and begins here
+    const int64_t newest_of_all = block.plan->first_position + block.first_query;  // what every row sees ends here …
+    const int64_t oldest_of_all = newest_of_all + block.queries - window_;         // … and begins here
     const int64_t most_keys = wide ? functions_.most_wide_keys : kKeyBlock;
     for (int64_t begin = range.begin; begin < range.end;) {
       const int64_t end = std::min((begin / most_keys + 1) * most_keys, range.end);
@@ -273,16 +305,17 @@ class AttentionRun {
       keys.first = static_cast<int32_t>(begin);
       keys.all_seen = end - 1 <= newest_of_all && begin >= oldest_of_all;
       if (wide && functions_.wide_takes_bf16) {
-        keys.k_bf16 = fetch_bf16(k_, block, begin, keys.count, k_stride_, scratch.k);
-        keys.v_bf16 = fetch_bf16(v_, block, begin, keys.count, v_stride_, scratch.v);
+        lay_out(block, {begin, end}, keys, scratch);
       } else {
+        scratch.laid_out_range = {};
         keys.k = fetch(k_, block, begin, keys.count, k_stride_, scratch.k);
         keys.v = fetch(v_, block, begin, keys.count, v_stride_, scratch.v);
       }
-      const int64_t next = std::min(kKeyBlock, range.end - end);
-      k_.prefetch(block.plan, block.kv_head, end, next);
-      v_.prefetch(block.plan, block.kv_head, end, next);
+      const int64_t next = std::min(kKeyBlock, range.end - end);  // the first of the next keys
+      k_.prefetch(*block.plan, block.kv_head, end, next);
+      v_.prefetch(*block.plan, block.kv_head, end, next);
       (wide ? functions_.attend_wide : functions_.attend_narrow)(scratch.rows, keys);
+      scratch.rows.soon_read = scratch.rows.soon_written = {};
       begin = end;
     }
   }
@@ -291,7 +324,7 @@ class AttentionRun {
   const float* fetch(const PagedVectors& state, const Block& block, int64_t position, int64_t count, int64_t stride,
                      float* target) const {
     const float* in_place = nullptr;
-    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+    state.for_each_run(*block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
       if (state.dtype == DType::kF32 && state.size == stride && run == count && count % 4 == 0) {
         in_place = reinterpret_cast<const float*>(memory);
       } else if (state.size == stride) {
@@ -307,13 +340,27 @@ class AttentionRun {
     return in_place ? in_place : target;
   }
 
+  // Keys as bf16, unless they still lie there from a block before.
+  void lay_out(const Block& block, KeyRange range, AttentionKeys& keys, ThreadScratch& scratch) const {
+    const KeyRange there = scratch.laid_out_range;
+    keys.laid_out = block.plan == scratch.laid_out.plan && block.kv_head == scratch.laid_out.kv_head &&
+                    there.begin == range.begin && there.end >= range.end;
+    keys.k_bf16 = reinterpret_cast<const uint16_t*>(scratch.k);
+    keys.v_bf16 = reinterpret_cast<const uint16_t*>(scratch.v);
+    if (keys.laid_out) return;
+    fetch_bf16(k_, block, range.begin, keys.count, k_stride_, scratch.k);
+    fetch_bf16(v_, block, range.begin, keys.count, v_stride_, scratch.v);
+    scratch.laid_out = block;
+    scratch.laid_out_range = range;
+  }
+
   // Vectors of a bf16 state as they are, `stride` apart, and zeros to a multiple of 32 vectors.
-  const uint16_t* fetch_bf16(const PagedVectors& state, const Block& block, int64_t position, int64_t count,
-                             int64_t stride, float* target) const {
+  void fetch_bf16(const PagedVectors& state, const Block& block, int64_t position, int64_t count, int64_t stride,
+                  float* target) const {
     auto* vectors = reinterpret_cast<uint16_t*>(target);
     const auto row_bytes = static_cast<size_t>(stride) * sizeof(uint16_t),
                bytes = static_cast<size_t>(state.vector_bytes);
-    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+    state.for_each_run(*block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
       if (bytes == row_bytes) {
         std::memcpy(vectors + done * stride, memory, static_cast<size_t>(run) * bytes);
         return;
@@ -325,7 +372,6 @@ class AttentionRun {
       }
     });
     std::memset(vectors + count * stride, 0, static_cast<size_t>(round_up(count, 32) - count) * row_bytes);
-    return vectors;
   }
 
   void take_results(const ThreadScratch& scratch, bool wide, const RowResults& target) const {
@@ -355,16 +401,16 @@ class AttentionRun {
     }
   }
 
-  void fold_split(const SequencePlan& plan, int64_t head, ThreadScratch&) {
+  void fold_split(const SequencePlan& plan, int64_t head) {
     const RowResults folded = partial_results(plan, head, 0);
     for (int64_t segment = 1; segment < plan.segments; ++segment)
       fold(folded, partial_results(plan, head, segment), plan.queries * heads_per_kv_);
-    finish({plan, 0, plan.queries, head}, folded);
+    finish({&plan, 0, plan.queries, head}, folded);
   }
 
   // Where the result of a row of the block goes.
   float* target_of(const Block& block, int64_t row) const {
-    const int64_t token = block.plan.first_token + block.first_query + row / heads_per_kv_;
+    const int64_t token = block.plan->first_token + block.first_query + row / heads_per_kv_;
     const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
     return y_ + (token * parameters_.heads + head) * v_.size;
   }
@@ -386,6 +432,7 @@ class AttentionRun {
   const float* q_;
   float* y_;
   PagedVectors k_, v_;
+  bool heads_first_ = false;
   int64_t heads_per_kv_, window_, k_stride_, v_stride_;
   std::span<SequencePlan> plans_;
   std::byte* thread_scratch_ = nullptr;

@@ -18,6 +18,12 @@ constexpr int64_t kKeyBlock = 64;       // keys that meet the rows at a time
 constexpr int64_t kMaxWideRows = 64;    // query rows of a block; AMX takes several such blocks together
 constexpr float kHiddenScore = -1e30f;  // of positions that a row does not see; finite, so that differences exist
 
+// `count` pieces of memory, `stride` bytes apart.
+struct MemoryPieces {
+  const char* begin = nullptr;
+  int64_t bytes = 0, stride = 0, count = 0;
+};
+
 struct AttentionRows {
   int64_t count = 0;  // rows
   int64_t lanes = 0;  // wide: count rounded up to vectors
@@ -34,7 +40,8 @@ struct AttentionRows {
   float* sums = nullptr;
   float* factors = nullptr;
   float* result = nullptr;
-  uint16_t* values_bf16 = nullptr;  // AMX: [most_keys][v_stride], in tiles
+  uint16_t* values_bf16 = nullptr;       // AMX: [most_wide_keys][v_stride], in tiles
+  MemoryPieces soon_read, soon_written;  // AMX prefetches them bit by bit
 };
 
 // Consecutive positions of one kv head, as f32; keys up to the next multiple of four are readable and finite.
@@ -46,6 +53,7 @@ struct AttentionKeys {
   int64_t count = 0;                 // at most kKeyBlock, or most_wide_keys
   int32_t first = 0;                 // position of the first
   bool all_seen = false;             // every row sees all of them
+  bool laid_out = false;             // AMX: values_bf16 is what the last call made of the same values, or more of them
 };
 
 struct AttentionFunctions {

@@ -234,9 +234,35 @@ class TileWork {
   int64_t left_, depth_ = 0;
 };
 
-// The products that go on while scores become weights: the values of the step before, then the scores of the next one.
+// Prefetches pieces of memory, a line at a time.
+class LineWalk {
+ public:
+  explicit LineWalk(const MemoryPieces& pieces) : left_(pieces), line_(pieces.begin) {}
+
+  template <int kWrite>
+  HWY_INLINE void next() {
+    if (left_.count == 0) return;
+    __builtin_prefetch(line_, kWrite, 2);
+    line_ += 64;
+    if (line_ < left_.begin + left_.bytes) return;
+    line_ = left_.begin += left_.stride;
+    --left_.count;
+  }
+
+ private:
+  MemoryPieces left_;
+  const char* line_;
+};
+
+struct Prefetches {
+  LineWalk read, written;
+};
+
+// What goes on while scores become weights: the values of the step before, then the scores of the next one, and the
+// memory of the next rows.
 struct PendingWork {
   TileWork values, scores;
+  Prefetches& lines;
 
   int64_t left() const { return values.left() + scores.left(); }
   HWY_INLINE void next() {
@@ -339,9 +365,15 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
     sum[h] = _mm512_loadu_ps(rows.sums + step.lane + 16 * h);
   }
   constexpr int64_t kKeys = 4;  // at a time
+  constexpr int kLines = 2;     // meanwhile
   const int64_t count = round_up(step.count, 32), units = (work.left() * kKeys + count - 1) / count;
   for (int64_t key = 0; key < count; key += kKeys) {
     for (int64_t i = 0; i < units; ++i) work.next();
+#pragma GCC unroll 2
+    for (int i = 0; i < kLines; ++i) {
+      work.lines.read.next<0>();
+      work.lines.written.next<1>();
+    }
 #pragma GCC unroll 4
     for (int pair = 0; pair < kKeys; pair += 2)
 #pragma GCC unroll 2
@@ -408,13 +440,15 @@ class StepWalk {
 
 void attend_tiles(const AttentionRows& rows, const AttentionKeys& keys) {
   _tile_loadconfig(&kTiles);
-  lay_values(rows, keys);
+  if (!keys.laid_out) lay_values(rows, keys);
   StepWalk walk(rows, keys);
+  Prefetches lines{LineWalk(rows.soon_read), LineWalk(rows.soon_written)};
   GroupStep before, step = walk.next();
   TileWork(scores_product(rows, keys, step)).finish();
   while (step.count > 0) {
     const GroupStep next = walk.next();
-    soften(rows, keys, step, {TileWork(values_product(rows, before)), TileWork(scores_product(rows, keys, next))});
+    soften(rows, keys, step,
+           {TileWork(values_product(rows, before)), TileWork(scores_product(rows, keys, next)), lines});
     before = step;
     step = next;
   }
