@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/op_kernel.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 constexpr int64_t kNoWindow = int64_t{1} << 30;
+constexpr int64_t kMostFollowing = 32;  // rows of the next block that a kernel may prefetch
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -53,8 +55,9 @@ struct ThreadScratch {
   RowResults folded, segment;
   const float** sources;
   float** targets;
-  Block laid_out;           // k and v hold the bf16 vectors of its sequence and head
-  KeyRange laid_out_range;  // from the first to the last of them; empty at first
+  bool new_queries = false;  // wide: rows.q does not hold them yet
+  Block laid_out;            // k and v hold the bf16 vectors of its sequence and head
+  KeyRange laid_out_range;   // from the first to the last of them; empty at first
 
   ThreadScratch(ScratchPieces& pieces, const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
     const int64_t most_rows = functions.most_wide_rows;
@@ -76,8 +79,8 @@ struct ThreadScratch {
       results->sums = pieces.take<float>(kMaxWideRows);
       results->values = pieces.take<float>(kMaxWideRows * v_stride);
     }
-    sources = pieces.take<const float*>(most_rows);
-    targets = pieces.take<float*>(most_rows);
+    rows.sources = sources = pieces.take<const float*>(most_rows + kMostFollowing);
+    rows.targets = targets = pieces.take<float*>(most_rows);
   }
 };
 
@@ -144,10 +147,8 @@ class AttentionRun {
                                                   parameters_.partial_floats, functions_.most_wide_rows});
     clear_unowned_rows();
     heads_first_ = k_.kv_heads >= 2 * threads;
-    share(threads, tasks, [this](int64_t task, int64_t next, ThreadScratch& scratch) {
-      scratch.rows.soon_read = next < 0 ? MemoryPieces() : queries_of(block_of(next));
-      run_task(task, scratch);
-    });
+    share(threads, tasks,
+          [this](int64_t task, int64_t next, ThreadScratch& scratch) { run_task(task, next, scratch); });
     for (const SequencePlan& plan : plans_)
       if (plan.split)
         share(threads, k_.kv_heads, [&](int64_t head, int64_t, ThreadScratch&) { fold_split(plan, head); });
@@ -223,33 +224,24 @@ class AttentionRun {
     return {&plan, first, std::min(plan.queries_per_block, plan.queries - first), head};
   }
 
-  // Rows of q or y.
-  MemoryPieces rows_of(const Block& block, const float* rows, int64_t size) const {
-    const int64_t row = parameters_.heads * size, part = heads_per_kv_ * size;
-    const float* begin = rows + (block.plan->first_token + block.first_query) * row + block.kv_head * part;
-    const auto float_bytes = static_cast<int64_t>(sizeof(float));
-    return {reinterpret_cast<const char*>(begin), part * float_bytes, row * float_bytes, block.queries};
-  }
-  MemoryPieces queries_of(const Block& block) const { return rows_of(block, q_, k_.size); }
-
-  void run_task(int64_t task, ThreadScratch& scratch) {
+  void run_task(int64_t task, int64_t next, ThreadScratch& scratch) {
     const Block block = block_of(task);
     const SequencePlan& plan = *block.plan;
     const bool wide = load_queries(block, scratch);
-    scratch.rows.soon_written = wide && plan.segments == 1 ? rows_of(block, y_, v_.size) : MemoryPieces();
+    if (wide && next >= 0) add_following(block_of(next), scratch);
     if (plan.split) {
       const int64_t segment = (task - plan.first_task) % plan.segments;
-      attend(block, segment_range(range_of(block), segment), wide, scratch);
-      return take_results(scratch, wide, partial_results(plan, block.kv_head, segment));
+      return attend_to(partial_results(plan, block.kv_head, segment), block, segment_range(range_of(block), segment),
+                       wide, scratch);
     }
-    if (plan.segments == 1) {
-      attend(block, range_of(block), wide, scratch);
-      if (wide) return finish_wide(block, scratch);
-      take_results(scratch, wide, scratch.folded);
+    if (plan.segments == 1 && wide) {
+      for (int64_t row = 0; row < scratch.rows.count; ++row) scratch.targets[row] = target_of(block, row);
+      scratch.rows.divided = true;
+      return attend(block, range_of(block), wide, scratch);
     }
-    for (int64_t segment = 0; plan.segments > 1 && segment < plan.segments; ++segment) {
-      attend(block, segment_range(range_of(block), segment), wide, scratch);
-      take_results(scratch, wide, segment == 0 ? scratch.folded : scratch.segment);
+    for (int64_t segment = 0; segment < plan.segments; ++segment) {
+      const KeyRange range = plan.segments == 1 ? range_of(block) : segment_range(range_of(block), segment);
+      attend_to(segment == 0 ? scratch.folded : scratch.segment, block, range, wide, scratch);
       if (segment > 0) fold(scratch.folded, scratch.segment, scratch.rows.count);
     }
     finish(block, scratch.folded);
@@ -269,24 +261,34 @@ class AttentionRun {
     rows.soft_cap = parameters_.soft_cap;
     rows.window = static_cast<int32_t>(window_);
     for (int64_t row = 0; row < rows.count; ++row) {
-      const int64_t query = block.first_query + row / heads_per_kv_;
-      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-      scratch.sources[row] = q_ + ((block.plan->first_token + query) * parameters_.heads + head) * k_.size;
-      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + query);
+      scratch.sources[row] = q_ + element_of(block, row, k_.size);
+      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + block.first_query + row / heads_per_kv_);
     }
     for (int64_t row = rows.count; row < rows.lanes; ++row) rows.positions[row] = rows.positions[rows.count - 1];
-    const float factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
-    const bool wide = rows.count > functions_.most_narrow_rows;
-    if (wide) {
-      functions_.pack_wide(rows, scratch.sources, factor);
-      return true;
-    }
+    rows.factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
+    rows.following = 0;
+    scratch.new_queries = rows.count > functions_.most_narrow_rows;
+    if (scratch.new_queries) return true;
     for (int64_t row = 0; row < rows.count; ++row) {
-      vectors_.scale(scratch.sources[row], factor, rows.q + row * k_stride_, k_.size);
+      vectors_.scale(scratch.sources[row], rows.factor, rows.q + row * k_stride_, k_.size);
       clear_end(rows.q + row * k_stride_, k_.size, k_stride_);
     }
     return false;
   }
+
+  void add_following(const Block& next, ThreadScratch& scratch) const {
+    AttentionRows& rows = scratch.rows;
+    rows.following = std::min(next.queries * heads_per_kv_, kMostFollowing);
+    for (int64_t row = 0; row < rows.following; ++row)
+      scratch.sources[rows.count + row] = q_ + element_of(next, row, k_.size);
+  }
+
+  // Of the first element of a row of q or y, whose heads have `size` elements.
+  int64_t element_of(const Block& block, int64_t row, int64_t size) const {
+    const int64_t token = block.plan->first_token + block.first_query + row / heads_per_kv_;
+    return (token * parameters_.heads + block.kv_head * heads_per_kv_ + row % heads_per_kv_) * size;
+  }
+  float* target_of(const Block& block, int64_t row) const { return y_ + element_of(block, row, v_.size); }
 
   static void clear_end(float* vector, int64_t size, int64_t stride) {
     for (int64_t i = size; i < stride; ++i) vector[i] = 0;
@@ -294,7 +296,6 @@ class AttentionRun {
 
   // The rows meet the keys of `range`.
   void attend(const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
-    functions_.reset(scratch.rows, wide);
     const int64_t newest_of_all = block.plan->first_position + block.first_query;  // what every row sees ends here …
     const int64_t oldest_of_all = newest_of_all + block.queries - window_;         // … and begins here
     const int64_t most_keys = wide ? functions_.most_wide_keys : kKeyBlock;
@@ -302,7 +303,10 @@ class AttentionRun {
       const int64_t end = std::min((begin / most_keys + 1) * most_keys, range.end);
       AttentionKeys keys;
       keys.count = end - begin;
-      keys.first = static_cast<int32_t>(begin);
+      keys.first_position = static_cast<int32_t>(begin);
+      keys.new_queries = std::exchange(scratch.new_queries, false);
+      keys.first = begin == range.begin;
+      keys.last = end == range.end;
       keys.all_seen = end - 1 <= newest_of_all && begin >= oldest_of_all;
       if (wide && functions_.wide_takes_bf16) {
         lay_out(block, {begin, end}, keys, scratch);
@@ -315,7 +319,6 @@ class AttentionRun {
       k_.prefetch(*block.plan, block.kv_head, end, next);
       v_.prefetch(*block.plan, block.kv_head, end, next);
       (wide ? functions_.attend_wide : functions_.attend_narrow)(scratch.rows, keys);
-      scratch.rows.soon_read = scratch.rows.soon_written = {};
       begin = end;
     }
   }
@@ -374,14 +377,15 @@ class AttentionRun {
     std::memset(vectors + count * stride, 0, static_cast<size_t>(round_up(count, 32) - count) * row_bytes);
   }
 
-  void take_results(const ThreadScratch& scratch, bool wide, const RowResults& target) const {
-    const AttentionRows& rows = scratch.rows;
+  void attend_to(const RowResults& target, const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
+    AttentionRows& rows = scratch.rows;
+    rows.divided = false;
+    for (int64_t row = 0; row < rows.count; ++row) scratch.targets[row] = target.values + row * v_stride_;
+    attend(block, range, wide, scratch);
     const auto bytes = [](int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); };
     std::memcpy(target.greatest, rows.greatest, bytes(rows.count));
     std::memcpy(target.sums, rows.sums, bytes(rows.count));
-    if (!wide) return void(std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_)));
-    for (int64_t row = 0; row < rows.count; ++row) scratch.targets[row] = target.values + row * v_stride_;
-    functions_.unpack_wide(rows, scratch.targets, false);
+    if (!wide) std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_));
   }
 
   RowResults partial_results(const SequencePlan& plan, int64_t head, int64_t segment) const {
@@ -408,21 +412,9 @@ class AttentionRun {
     finish({&plan, 0, plan.queries, head}, folded);
   }
 
-  // Where the result of a row of the block goes.
-  float* target_of(const Block& block, int64_t row) const {
-    const int64_t token = block.plan->first_token + block.first_query + row / heads_per_kv_;
-    const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-    return y_ + (token * parameters_.heads + head) * v_.size;
-  }
-
   void finish(const Block& block, const RowResults& results) {
     for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row)
       vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target_of(block, row), v_.size);
-  }
-
-  void finish_wide(const Block& block, ThreadScratch& scratch) {
-    for (int64_t row = 0; row < scratch.rows.count; ++row) scratch.targets[row] = target_of(block, row);
-    functions_.unpack_wide(scratch.rows, scratch.targets, true);
   }
 
   const AttentionParameters& parameters_;

@@ -18,12 +18,6 @@ constexpr int64_t kKeyBlock = 64;       // keys that meet the rows at a time
 constexpr int64_t kMaxWideRows = 64;    // query rows of a block; AMX takes several such blocks together
 constexpr float kHiddenScore = -1e30f;  // of positions that a row does not see; finite, so that differences exist
 
-// `count` pieces of memory, `stride` bytes apart.
-struct MemoryPieces {
-  const char* begin = nullptr;
-  int64_t bytes = 0, stride = 0, count = 0;
-};
-
 struct AttentionRows {
   int64_t count = 0;  // rows
   int64_t lanes = 0;  // wide: count rounded up to vectors
@@ -31,17 +25,21 @@ struct AttentionRows {
   int64_t k_stride = 0;  // head sizes rounded up to vectors, zero-filled
   int64_t v_stride = 0;
   int64_t v_size = 0;
-  float soft_cap = 0;            // 0: none
-  int32_t window = 0;            // the last so many positions up to its own are seen; never 0
-  float* q = nullptr;            // times scale, and times log2(e) if there is no soft cap
+  float soft_cap = 0;                     // 0: none
+  int32_t window = 0;                     // the last so many positions up to its own are seen; never 0
+  const float* const* sources = nullptr;  // wide: the queries of each row, and of `following` rows of the next block
+  int64_t following = 0;
+  float factor = 1;              // wide: scale, times log2(e) if there is no soft cap
+  float* q = nullptr;            // queries times factor
   int32_t* positions = nullptr;  // [count rounded up] of each row; the last one repeats
   float* scores = nullptr;
   float* greatest = nullptr;  // [count rounded up], like sums and factors
   float* sums = nullptr;
   float* factors = nullptr;
   float* result = nullptr;
-  uint16_t* values_bf16 = nullptr;       // AMX: [most_wide_keys][v_stride], in tiles
-  MemoryPieces soon_read, soon_written;  // AMX prefetches them bit by bit
+  uint16_t* values_bf16 = nullptr;  // AMX: [most_wide_keys][v_stride], in tiles
+  float* const* targets = nullptr;  // wide: where the results of each row go, divided by the sums if `divided`
+  bool divided = false;
 };
 
 // Consecutive positions of one kv head, as f32; keys up to the next multiple of four are readable and finite.
@@ -51,9 +49,12 @@ struct AttentionKeys {
   const uint16_t* k_bf16 = nullptr;  // AMX instead: [count][k_stride], like v_bf16 with zeros to a multiple of 32 keys
   const uint16_t* v_bf16 = nullptr;  // [count][v_stride]
   int64_t count = 0;                 // at most kKeyBlock, or most_wide_keys
-  int32_t first = 0;                 // position of the first
-  bool all_seen = false;             // every row sees all of them
-  bool laid_out = false;             // AMX: values_bf16 is what the last call made of the same values, or more of them
+  int32_t first_position = 0;
+  bool new_queries = false;  // wide: queries are yet to be read from rows.sources
+  bool first = false;        // no keys were seen before
+  bool last = false;         // wide: results are due
+  bool all_seen = false;     // every row sees all of them
+  bool laid_out = false;     // AMX: values_bf16 is what the last call made of the same values, or more of them
 };
 
 struct AttentionFunctions {
@@ -63,14 +64,8 @@ struct AttentionFunctions {
   int64_t most_wide_rows;    // a multiple of kMaxWideRows
   int64_t most_wide_keys;    // of one call
   bool wide_takes_bf16;      // keys come as k_bf16 and v_bf16, and states must be bf16
-  // Resets the running state of the rows: no keys seen.
-  void (*reset)(const AttentionRows& rows, bool wide);
   void (*attend_narrow)(const AttentionRows& rows, const AttentionKeys& keys);
   void (*attend_wide)(const AttentionRows& rows, const AttentionKeys& keys);
-  // source [count][head_size] with rows `stride` apart, times `factor`, to [k_stride][lanes], zero-filled.
-  void (*pack_wide)(const AttentionRows& rows, const float* const* source, float factor);
-  // The results to targets[row][v_size], divided by the sums if `divided`.
-  void (*unpack_wide)(const AttentionRows& rows, float* const* targets, bool divided);
 };
 
 extern const AttentionFunctions kAttentionFunctionsPortable, kAttentionFunctionsAvx2, kAttentionFunctionsAvx512,

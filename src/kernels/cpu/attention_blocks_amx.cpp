@@ -64,22 +64,16 @@ uint32_t* queries_of(const AttentionRows& rows, int64_t lane) {
 }
 float* results_of(const AttentionRows& rows, int64_t lane) { return rows.result + lane * rows.v_stride; }
 
-void reset_tiles(const AttentionRows& rows, bool wide) {
-  if (!wide) return reset(rows, false);
-  fill(rows.greatest, kHiddenScore, rows.lanes);
-  fill(rows.sums, 0, rows.lanes);
-  fill(rows.result, 0, rows.v_stride * rows.lanes);
-}
-
-// Even and odd elements of a row come apart by the transposition.
-void pack_queries(const AttentionRows& rows, const float* const* source, float factor) {
-  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
-    uint32_t* q = queries_of(rows, lane / kGroup * kGroup) + lane % kGroup;
+// The queries of a group as pairs. Even and odd elements of a row come apart by the transposition.
+void pack_group(const AttentionRows& rows, int64_t group) {
+  for (int64_t half = 0; half < kGroup; half += 16) {
+    uint32_t* q = queries_of(rows, group) + half;
     for (int64_t i = 0; i < rows.k_stride; i += 16) {
       __m512i block[16];
 #pragma GCC unroll 16
       for (int r = 0; r < 16; ++r)
-        block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, source, lane + r, i), _mm512_set1_ps(factor)));
+        block[r] =
+            _mm512_castps_si512(_mm512_mul_ps(load_query(rows, group + half + r, i), _mm512_set1_ps(rows.factor)));
       transpose(block);
 #pragma GCC unroll 16
       for (int r = 0; r < 16; r += 2) {
@@ -92,13 +86,10 @@ void pack_queries(const AttentionRows& rows, const float* const* source, float f
   }
 }
 
-void unpack_tiles(const AttentionRows& rows, float* const* targets, bool divided) {
-  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
-    const float* result = results_of(rows, lane / kGroup * kGroup) + lane % kGroup;
-    const __m512 factor = unpack_factor(rows, lane, divided);
+void unpack_group(const AttentionRows& rows, int64_t group) {
+  for (int64_t half = 0; half < kGroup; half += 16)
     for (int64_t i = 0; i < rows.v_stride; i += 16)
-      unpack_rows(rows, lane, i, result + i * kGroup, kGroup, targets, factor);
-  }
+      unpack_rows(rows, group + half, i, results_of(rows, group) + i * kGroup + half, kGroup);
 }
 
 // v_bf16 [count][v_stride] to values_bf16 [count / 32][v_stride / 16][16][32].
@@ -126,6 +117,8 @@ struct GroupStep {
   int64_t lane = 0;            // of the first row
   int64_t key = 0, count = 0;  // within the keys of the call; at most kStep
   bool both = true;            // the group has more than 16 rows
+  bool adds = true;            // there are results of earlier steps
+  bool last = false;           // of the group in this call
   bool masked = false;         // not all rows see all of these keys and of those up to the next multiple of 32
   float* scores = nullptr;  // [kStep][32]. Weights lie where they were: the first parts of a pair of keys as the even
                             // row, the second ones as the odd row.
@@ -177,7 +170,7 @@ TileProduct values_product(const AttentionRows& rows, const GroupStep& step) {
           .depths = round_up(step.count, 32) / 32,
           .targets = rows.v_stride / 16,
           .both = step.both,
-          .adds = true};
+          .adds = step.adds};
 }
 
 // A product that is worked off in small units, among which a core finds time for vectors. Few tile registers are in
@@ -234,28 +227,34 @@ class TileWork {
   int64_t left_, depth_ = 0;
 };
 
-// Prefetches pieces of memory, a line at a time.
+// Prefetches rows of floats, a line at a time.
+template <int kWrite>
 class LineWalk {
  public:
-  explicit LineWalk(const MemoryPieces& pieces) : left_(pieces), line_(pieces.begin) {}
-
-  template <int kWrite>
+  void start(const float* const* rows, int64_t count, int64_t size) {
+    row_ = rows;
+    end_ = count > 0 ? rows + count : rows;
+    size_ = size;
+    i_ = 0;
+  }
   HWY_INLINE void next() {
-    if (left_.count == 0) return;
-    __builtin_prefetch(line_, kWrite, 2);
-    line_ += 64;
-    if (line_ < left_.begin + left_.bytes) return;
-    line_ = left_.begin += left_.stride;
-    --left_.count;
+    if (row_ == end_) return;
+    __builtin_prefetch(*row_ + i_, kWrite);
+    i_ += 16;
+    if (i_ < size_) return;
+    i_ = 0;
+    ++row_;
   }
 
  private:
-  MemoryPieces left_;
-  const char* line_;
+  const float* const* row_ = nullptr;
+  const float* const* end_ = nullptr;
+  int64_t size_ = 0, i_ = 0;
 };
 
 struct Prefetches {
-  LineWalk read, written;
+  LineWalk<0> read;
+  LineWalk<1> written;
 };
 
 // What goes on while scores become weights: the values of the step before, then the scores of the next one, and the
@@ -301,7 +300,7 @@ struct SeenKeys {
 
 SeenKeys seen_keys(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, int64_t half) {
   const __m512i newest = _mm512_sub_epi32(_mm512_loadu_si512(rows.positions + step.lane + half),
-                                          _mm512_set1_epi32(keys.first + static_cast<int32_t>(step.key)));
+                                          _mm512_set1_epi32(keys.first_position + static_cast<int32_t>(step.key)));
   return {_mm512_min_epi32(newest, _mm512_set1_epi32(static_cast<int32_t>(step.count - 1))),
           _mm512_sub_epi32(newest, _mm512_set1_epi32(rows.window))};
 }
@@ -330,7 +329,7 @@ HWY_INLINE __m512 reference_of(const AttentionRows& rows, const GroupStep& step,
   if (!risen) return before;
   const __m512 after = _mm512_mask_mov_ps(before, risen, greatest);
   _mm512_storeu_ps(rows.greatest + lane, after);
-  if (!_mm512_mask_cmp_ps_mask(risen, before, _mm512_set1_ps(kHiddenScore), _CMP_NEQ_OQ)) return after;  // no results
+  if (!_mm512_mask_cmp_ps_mask(risen, before, _mm512_set1_ps(kHiddenScore), _CMP_NEQ_OQ)) return after;  // first scores
   values.finish();
   const __m512 factor = exp2_of_negative(kFloats, Vector{_mm512_sub_ps(before, after)}).raw;
   _mm512_storeu_ps(rows.sums + lane, _mm512_mul_ps(_mm512_loadu_ps(rows.sums + lane), factor));
@@ -371,8 +370,8 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
     for (int64_t i = 0; i < units; ++i) work.next();
 #pragma GCC unroll 2
     for (int i = 0; i < kLines; ++i) {
-      work.lines.read.next<0>();
-      work.lines.written.next<1>();
+      work.lines.read.next();
+      work.lines.written.next();
     }
 #pragma GCC unroll 4
     for (int pair = 0; pair < kKeys; pair += 2)
@@ -382,6 +381,14 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
   }
   work.finish();
   for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(rows.sums + step.lane + 16 * h, sum[h]);
+}
+
+// Whether rows of the group have results. Those of the others are zeros then.
+bool any_seen(const AttentionRows& rows, const GroupStep& step) {
+  const __m512 hidden = _mm512_set1_ps(kHiddenScore);
+  const __m512 lower = _mm512_loadu_ps(rows.greatest + step.lane),
+               upper = _mm512_loadu_ps(rows.greatest + step.lane + 16);
+  return (_mm512_cmp_ps_mask(lower, hidden, _CMP_NEQ_OQ) | _mm512_cmp_ps_mask(upper, hidden, _CMP_NEQ_OQ)) != 0;
 }
 
 void cap_scores(const AttentionRows& rows, const GroupStep& step) {
@@ -399,10 +406,13 @@ void soften(const AttentionRows& rows, const AttentionKeys& keys, const GroupSte
                 : soften_scores<false, false>(rows, keys, step, work);
 }
 
-// The steps of all groups, one after the other.
+// The steps of all groups, one after the other. On the way, queries are packed and the next rows prefetched.
 class StepWalk {
  public:
-  StepWalk(const AttentionRows& rows, const AttentionKeys& keys) : rows_(rows), keys_(keys) { enter_group(); }
+  StepWalk(const AttentionRows& rows, const AttentionKeys& keys, Prefetches& lines)
+      : rows_(rows), keys_(keys), lines_(lines) {
+    enter_group();
+  }
 
   // The next step; none left when its count is 0.
   GroupStep next() {
@@ -418,6 +428,7 @@ class StepWalk {
             .key = key,
             .count = count,
             .both = lane_ + 16 < rows_.count,
+            .last = key_ >= end_,
             .masked = count % 32 != 0 || key + count - 1 > oldest_ || key <= newest_ - rows_.window,
             .scores = rows_.scores + buffer_ * kStep * kGroup};
   }
@@ -425,34 +436,51 @@ class StepWalk {
  private:
   void enter_group() {
     const int64_t last_row = lane_ + kGroup < rows_.count ? lane_ + kGroup - 1 : rows_.count - 1;
-    oldest_ = rows_.positions[lane_] - keys_.first;
-    newest_ = rows_.positions[last_row] - keys_.first;
+    oldest_ = rows_.positions[lane_] - keys_.first_position;
+    newest_ = rows_.positions[last_row] - keys_.first_position;
     end_ = newest_ < keys_.count ? newest_ + 1 : keys_.count;
     key_ = oldest_ < rows_.window ? 0 : (oldest_ - rows_.window + 1) / kStep * kStep;
+    const int64_t after = lane_ + kGroup, known = rows_.count + rows_.following;
+    if (keys_.new_queries) {
+      pack_group(rows_, lane_);
+      lines_.read.start(rows_.sources + after, after + kGroup < known ? kGroup : known - after, rows_.head_size);
+    }
+    if (keys_.last) {
+      lines_.written.start(rows_.targets + lane_, after < rows_.count ? kGroup : rows_.count - lane_, rows_.v_size);
+      if (key_ >= end_) unpack_group(rows_, lane_);
+    }
   }
 
   const AttentionRows& rows_;
   const AttentionKeys& keys_;
+  Prefetches& lines_;
   int64_t lane_ = 0, key_ = 0, end_ = 0;
   int64_t oldest_ = 0, newest_ = 0;  // positions of the rows of the group, counted like key_
   int64_t buffer_ = 0;
 };
 
 void attend_tiles(const AttentionRows& rows, const AttentionKeys& keys) {
-  _tile_loadconfig(&kTiles);
   if (!keys.laid_out) lay_values(rows, keys);
-  StepWalk walk(rows, keys);
-  Prefetches lines{LineWalk(rows.soon_read), LineWalk(rows.soon_written)};
+  if (keys.first) {
+    fill(rows.greatest, kHiddenScore, rows.lanes);
+    fill(rows.sums, 0, rows.lanes);
+  }
+  _tile_loadconfig(&kTiles);
+  Prefetches lines;
+  StepWalk walk(rows, keys, lines);
   GroupStep before, step = walk.next();
   TileWork(scores_product(rows, keys, step)).finish();
   while (step.count > 0) {
     const GroupStep next = walk.next();
+    step.adds = any_seen(rows, step);
     soften(rows, keys, step,
            {TileWork(values_product(rows, before)), TileWork(scores_product(rows, keys, next)), lines});
+    if (before.last && keys.last) unpack_group(rows, before.lane);
     before = step;
     step = next;
   }
   TileWork(values_product(rows, before)).finish();
+  if (before.last && keys.last) unpack_group(rows, before.lane);
   _tile_release();
 }
 
@@ -463,10 +491,7 @@ constexpr AttentionFunctions amx_functions() {
   functions.most_wide_rows = kGroupedRows;
   functions.most_wide_keys = kKeysAtOnce;
   functions.wide_takes_bf16 = true;
-  functions.reset = reset_tiles;
   functions.attend_wide = attend_tiles;
-  functions.pack_wide = pack_queries;
-  functions.unpack_wide = unpack_tiles;
   return functions;
 }
 
