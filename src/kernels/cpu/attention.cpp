@@ -235,7 +235,8 @@ class AttentionRun {
                        wide, scratch);
     }
     if (plan.segments == 1 && wide) {
-      for (int64_t row = 0; row < scratch.rows.count; ++row) scratch.targets[row] = target_of(block, row);
+      for_each_row(block, scratch.rows.count,
+                   [&](int64_t row, int64_t, int64_t head) { scratch.targets[row] = y_ + head * v_.size; });
       scratch.rows.divided = true;
       return attend(block, range_of(block), wide, scratch);
     }
@@ -260,10 +261,10 @@ class AttentionRun {
     rows.v_size = v_.size;
     rows.soft_cap = parameters_.soft_cap;
     rows.window = static_cast<int32_t>(window_);
-    for (int64_t row = 0; row < rows.count; ++row) {
-      scratch.sources[row] = q_ + element_of(block, row, k_.size);
-      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + block.first_query + row / heads_per_kv_);
-    }
+    for_each_row(block, rows.count, [&](int64_t row, int64_t query, int64_t head) {
+      scratch.sources[row] = q_ + head * k_.size;
+      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + query);
+    });
     for (int64_t row = rows.count; row < rows.lanes; ++row) rows.positions[row] = rows.positions[rows.count - 1];
     rows.factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
     rows.following = 0;
@@ -279,16 +280,18 @@ class AttentionRun {
   void add_following(const Block& next, ThreadScratch& scratch) const {
     AttentionRows& rows = scratch.rows;
     rows.following = std::min(next.queries * heads_per_kv_, kMostFollowing);
-    for (int64_t row = 0; row < rows.following; ++row)
-      scratch.sources[rows.count + row] = q_ + element_of(next, row, k_.size);
+    for_each_row(next, rows.following,
+                 [&](int64_t row, int64_t, int64_t head) { scratch.sources[rows.count + row] = q_ + head * k_.size; });
   }
 
-  // Of the first element of a row of q or y, whose heads have `size` elements.
-  int64_t element_of(const Block& block, int64_t row, int64_t size) const {
-    const int64_t token = block.plan->first_token + block.first_query + row / heads_per_kv_;
-    return (token * parameters_.heads + block.kv_head * heads_per_kv_ + row % heads_per_kv_) * size;
+  // f(row, query, head) for the first `count` rows of a block; the head counted over all tokens before.
+  template <class F>
+  void for_each_row(const Block& block, int64_t count, F f) const {
+    for (int64_t query = block.first_query, row = 0; row < count; ++query) {
+      const int64_t head = (block.plan->first_token + query) * parameters_.heads + block.kv_head * heads_per_kv_;
+      for (int64_t i = 0; i < heads_per_kv_ && row < count; ++i, ++row) f(row, query, head + i);
+    }
   }
-  float* target_of(const Block& block, int64_t row) const { return y_ + element_of(block, row, v_.size); }
 
   static void clear_end(float* vector, int64_t size, int64_t stride) {
     for (int64_t i = size; i < stride; ++i) vector[i] = 0;
@@ -413,8 +416,9 @@ class AttentionRun {
   }
 
   void finish(const Block& block, const RowResults& results) {
-    for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row)
-      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target_of(block, row), v_.size);
+    for_each_row(block, block.queries * heads_per_kv_, [&](int64_t row, int64_t, int64_t head) {
+      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], y_ + head * v_.size, v_.size);
+    });
   }
 
   const AttentionParameters& parameters_;

@@ -114,15 +114,17 @@ void lay_values(const AttentionRows& rows, const AttentionKeys& keys) {
 
 // Some keys and a group of rows.
 struct GroupStep {
-  int64_t lane = 0;            // of the first row
-  int64_t key = 0, count = 0;  // within the keys of the call; at most kStep
-  bool both = true;            // the group has more than 16 rows
-  bool adds = true;            // there are results of earlier steps
-  bool last = false;           // of the group in this call
-  bool masked = false;         // not all rows see all of these keys and of those up to the next multiple of 32
+  int64_t lane = 0;                      // of the first row
+  int64_t key = 0, count = 0;            // within the keys of the call; at most kStep
+  bool both = true;                      // the group has more than 16 rows
+  bool adds = true;                      // there are results of earlier steps
+  bool last = false;                     // of the group in this call
+  int64_t seen_begin = 0, seen_end = 0;  // the keys that all rows see
   float* scores = nullptr;  // [kStep][32]. Weights lie where they were: the first parts of a pair of keys as the even
                             // row, the second ones as the odd row.
 
+  // All rows see `keys` keys from `first` on.
+  bool all_seen(int64_t first, int64_t keys) const { return first >= seen_begin && first + keys <= seen_end; }
   uint32_t* weights() const { return reinterpret_cast<uint32_t*>(scores); }
 };
 
@@ -227,8 +229,8 @@ class TileWork {
   int64_t left_, depth_ = 0;
 };
 
-// Prefetches rows of floats, a line at a time.
-template <int kWrite>
+// Prefetches rows of floats, a line at a time, for reading or writing.
+template <bool kWrite>
 class LineWalk {
  public:
   void start(const float* const* rows, int64_t count, int64_t size) {
@@ -239,7 +241,11 @@ class LineWalk {
   }
   HWY_INLINE void next() {
     if (row_ == end_) return;
-    __builtin_prefetch(*row_ + i_, kWrite);
+    const float* line = *row_ + i_;
+    if constexpr (kWrite)
+      __asm__ volatile("prefetchw %0" ::"m"(*line));  // the builtin makes it only where all machines have it
+    else
+      __builtin_prefetch(line);
     i_ += 16;
     if (i_ < size_) return;
     i_ = 0;
@@ -253,8 +259,8 @@ class LineWalk {
 };
 
 struct Prefetches {
-  LineWalk<0> read;
-  LineWalk<1> written;
+  LineWalk<false> read;
+  LineWalk<true> written;
 };
 
 // What goes on while scores become weights: the values of the step before, then the scores of the next one, and the
@@ -281,11 +287,13 @@ HWY_INLINE __m512 exp2_of(__m512 x, __mmask16 seen) {
   constexpr float kPolynomial[] = {0.9999992614f, 0.6931218147f, 0.2402474483f, 0.05591786032f, 0.009570101908f};
   const __m512 shift = _mm512_set1_ps(kRoundingShift), shifted = _mm512_add_ps(x, shift);
   const __m512 fraction = _mm512_sub_ps(x, _mm512_sub_ps(shifted, shift));
-  const __mmask16 large = _mm512_mask_cmp_ps_mask(seen, x, _mm512_set1_ps(-125), _CMP_GE_OQ);
+  const __mmask16 large = _mm512_mask_cmp_ps_mask(seen, x, _mm512_set1_ps(-125), _CMP_NLT_UQ);
   const __m512 y = polynomial(kFloats, Vector{fraction}, kPolynomial).raw;
   return _mm512_castsi512_ps(
       _mm512_maskz_add_epi32(large, _mm512_castps_si512(y), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
 }
+
+constexpr int64_t kKeys = 4;  // that vectors take at a time
 
 // Which of 16 rows see a key: those between the last one that does not and the first one that does not anymore.
 struct SeenKeys {
@@ -305,17 +313,20 @@ SeenKeys seen_keys(const AttentionRows& rows, const AttentionKeys& keys, const G
           _mm512_sub_epi32(newest, _mm512_set1_epi32(rows.window))};
 }
 
-// The greatest scores of 16 rows, at least `before`.
 template <bool kMasked>
-HWY_INLINE __m512 greatest_of(const GroupStep& step, int64_t half, const SeenKeys& seen, __m512 before) {
-  const float* scores = step.scores + half;
-  __m512 greatest[4] = {before, before, before, before};
-  for (int64_t key = 0; key < step.count; key += 4) {
+HWY_INLINE void raise(__m512 (&greatest)[kKeys], const float* scores, int64_t key, const SeenKeys& seen) {
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      greatest[j] = _mm512_mask_max_ps(greatest[j], seen.at<kMasked>(key + j), greatest[j],
-                                       _mm512_loadu_ps(scores + (key + j) * kGroup));
-  }
+  for (int j = 0; j < kKeys; ++j)
+    greatest[j] = _mm512_mask_max_ps(greatest[j], seen.at<kMasked>(key + j), greatest[j],
+                                     _mm512_loadu_ps(scores + (key + j) * kGroup));
+}
+
+// The greatest scores of 16 rows, at least `before`.
+HWY_INLINE __m512 greatest_of(const GroupStep& step, int64_t half, const SeenKeys& seen, __m512 before) {
+  __m512 greatest[kKeys] = {before, before, before, before};
+  for (int64_t key = 0; key < step.count; key += kKeys)
+    step.all_seen(key, kKeys) ? raise<false>(greatest, step.scores + half, key, seen)
+                              : raise<true>(greatest, step.scores + half, key, seen);
   return _mm512_max_ps(_mm512_max_ps(greatest[0], greatest[1]), _mm512_max_ps(greatest[2], greatest[3]));
 }
 
@@ -339,33 +350,45 @@ HWY_INLINE __m512 reference_of(const AttentionRows& rows, const GroupStep& step,
   return after;
 }
 
-// Turns the scores of two keys and 16 rows into weights.
-template <bool kMasked>
-HWY_INLINE void soften_pair(float* scores, int64_t key, const SeenKeys& seen, __m512 reference, __m512& sum) {
-  const __m512 even = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores), reference), seen.at<kMasked>(key));
-  const __m512 odd = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores + kGroup), reference), seen.at<kMasked>(key + 1));
-  sum = _mm512_add_ps(_mm512_add_ps(sum, even), odd);
-  const TwoParts parts = split(even, odd);
-  _mm512_storeu_si512(scores, parts.upper);
-  _mm512_storeu_si512(scores + kGroup, parts.lower);
+// What scores of 16 rows become weights with.
+struct Softening {
+  SeenKeys seen;
+  __m512 reference, sum;
+
+  // The scores of two keys.
+  template <bool kMasked>
+  HWY_INLINE void take_pair(float* scores, int64_t key) {
+    const __m512 even = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores), reference), seen.at<kMasked>(key));
+    const __m512 odd = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(scores + kGroup), reference), seen.at<kMasked>(key + 1));
+    sum = _mm512_add_ps(_mm512_add_ps(sum, even), odd);
+    const TwoParts parts = split(even, odd);
+    _mm512_storeu_si512(scores, parts.upper);
+    _mm512_storeu_si512(scores + kGroup, parts.lower);
+  }
+};
+
+template <bool kMasked, int kHalves>
+HWY_INLINE void take_keys(const GroupStep& step, int64_t key, Softening (&halves)[kHalves]) {
+#pragma GCC unroll 4
+  for (int64_t pair = key; pair < key + kKeys; pair += 2)
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) halves[h].template take_pair<kMasked>(step.scores + pair * kGroup + 16 * h, pair);
 }
 
-// Turns the scores of a step into weights, updates the running maxima and sums of its rows, and does the pending work.
-template <bool kMasked, bool kBoth>
+// Turns the scores of a step into weights, with zeros up to the next multiple of 32 keys, updates the running maxima
+// and sums of its rows, and does the pending work.
+template <int kHalves>
 void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, PendingWork& work) {
-  constexpr int kHalves = kBoth ? 2 : 1;
-  SeenKeys seen[kHalves];
-  __m512 reference[kHalves], sum[kHalves];
+  Softening halves[kHalves];
   for (int h = 0; h < kHalves; ++h) {
-    seen[h] = seen_keys(rows, keys, step, 16 * h);
+    const SeenKeys seen = seen_keys(rows, keys, step, 16 * h);
     const __m512 before = _mm512_loadu_ps(rows.greatest + step.lane + 16 * h);
-    const __m512 greatest = greatest_of<kMasked>(step, 16 * h, seen[h], before);
-    reference[h] = reference_of(rows, step, 16 * h, greatest, work.values);
-    sum[h] = _mm512_loadu_ps(rows.sums + step.lane + 16 * h);
+    const __m512 greatest = greatest_of(step, 16 * h, seen, before);
+    const __m512 reference = reference_of(rows, step, 16 * h, greatest, work.values);
+    halves[h] = {seen, reference, _mm512_loadu_ps(rows.sums + step.lane + 16 * h)};
   }
-  constexpr int64_t kKeys = 4;  // at a time
-  constexpr int kLines = 2;     // meanwhile
-  const int64_t count = round_up(step.count, 32), units = (work.left() * kKeys + count - 1) / count;
+  constexpr int kLines = 2;  // for each kKeys
+  const int64_t count = round_up(step.count, kKeys), units = (work.left() * kKeys + count - 1) / count;
   for (int64_t key = 0; key < count; key += kKeys) {
     for (int64_t i = 0; i < units; ++i) work.next();
 #pragma GCC unroll 2
@@ -373,14 +396,11 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
       work.lines.read.next();
       work.lines.written.next();
     }
-#pragma GCC unroll 4
-    for (int pair = 0; pair < kKeys; pair += 2)
-#pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h)
-        soften_pair<kMasked>(step.scores + (key + pair) * kGroup + 16 * h, key + pair, seen[h], reference[h], sum[h]);
+    step.all_seen(key, kKeys) ? take_keys<false>(step, key, halves) : take_keys<true>(step, key, halves);
   }
+  fill(step.scores + count * kGroup, 0, (round_up(count, 32) - count) * kGroup);
   work.finish();
-  for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(rows.sums + step.lane + 16 * h, sum[h]);
+  for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(rows.sums + step.lane + 16 * h, halves[h].sum);
 }
 
 // Whether rows of the group have results. Those of the others are zeros then.
@@ -398,12 +418,7 @@ void cap_scores(const AttentionRows& rows, const GroupStep& step) {
 
 void soften(const AttentionRows& rows, const AttentionKeys& keys, const GroupStep& step, PendingWork work) {
   if (rows.soft_cap > 0) cap_scores(rows, step);
-  if (step.both)
-    step.masked ? soften_scores<true, true>(rows, keys, step, work)
-                : soften_scores<false, true>(rows, keys, step, work);
-  else
-    step.masked ? soften_scores<true, false>(rows, keys, step, work)
-                : soften_scores<false, false>(rows, keys, step, work);
+  step.both ? soften_scores<2>(rows, keys, step, work) : soften_scores<1>(rows, keys, step, work);
 }
 
 // The steps of all groups, one after the other. On the way, queries are packed and the next rows prefetched.
@@ -429,7 +444,8 @@ class StepWalk {
             .count = count,
             .both = lane_ + 16 < rows_.count,
             .last = key_ >= end_,
-            .masked = count % 32 != 0 || key + count - 1 > oldest_ || key <= newest_ - rows_.window,
+            .seen_begin = newest_ - rows_.window + 1 - key,
+            .seen_end = oldest_ + 1 - key < count ? oldest_ + 1 - key : count,
             .scores = rows_.scores + buffer_ * kStep * kGroup};
   }
 
