@@ -185,22 +185,31 @@ class TileWork {
   }
   int64_t left() const { return left_; }
 
-  HWY_INLINE void next() {
-    if (depth_ == 0) open();
-    const uint16_t* a = p_.a + depth_ * p_.a_depth;
-    const uint32_t* b = p_.b + depth_ * p_.b_depth;
-    _tile_loadd(2, a, p_.a_row * 2);
-#pragma GCC unroll 2
-    for (int part = 0; part < 2; ++part, b += p_.b_part) {
+  // A quarter of a unit: one product. The four of them follow each other.
+  template <int kQuarter>
+  HWY_INLINE void quarter() {
+    const uint32_t* b = p_.b + depth_ * p_.b_depth + kQuarter / 2 * p_.b_part;
+    if constexpr (kQuarter == 0) {
+      if (depth_ == 0) open();
+      _tile_loadd(2, p_.a + depth_ * p_.a_depth, p_.a_row * 2);
+    }
+    if constexpr (kQuarter % 2 == 0) {
       _tile_loadd(3, b, p_.b_row * 4);
       _tile_dpbf16ps(0, 2, 3);
-      if (p_.both) {
-        _tile_loadd(3, b + 16, p_.b_row * 4);
-        _tile_dpbf16ps(1, 2, 3);
-      }
+    } else if (p_.both) {
+      _tile_loadd(3, b + 16, p_.b_row * 4);
+      _tile_dpbf16ps(1, 2, 3);
     }
-    --left_;
-    if (++depth_ == p_.depths) close();
+    if constexpr (kQuarter == 3) {
+      --left_;
+      if (++depth_ == p_.depths) close();
+    }
+  }
+  HWY_INLINE void next() {
+    quarter<0>();
+    quarter<1>();
+    quarter<2>();
+    quarter<3>();
   }
 
   void finish() {
@@ -271,10 +280,7 @@ struct PendingWork {
 
   int64_t left() const { return values.left() + scores.left(); }
   HWY_INLINE void next() {
-    if (values.left() > 0)
-      values.next();
-    else if (scores.left() > 0)
-      scores.next();
+    if (left() > 0) (values.left() > 0 ? values : scores).next();
   }
   void finish() {
     values.finish();
@@ -282,7 +288,7 @@ struct PendingWork {
   }
 };
 
-// 2^x for x of at most 2 kSlack, to 2^-18; exactly 0 below -125, and where `seen` is not set.
+// 2^x for x of at most kSlack, to 2^-18; exactly 0 below -125, and where `seen` is not set.
 HWY_INLINE __m512 exp2_of(__m512 x, __mmask16 seen) {
   constexpr float kPolynomial[] = {0.9999992614f, 0.6931218147f, 0.2402474483f, 0.05591786032f, 0.009570101908f};
   const __m512 shift = _mm512_set1_ps(kRoundingShift), shifted = _mm512_add_ps(x, shift);
@@ -367,12 +373,22 @@ struct Softening {
   }
 };
 
+// kKeys keys, with a unit of work among them: tiles that are asked for faster than they are multiplied hold up
+// everything behind them.
 template <bool kMasked, int kHalves>
-HWY_INLINE void take_keys(const GroupStep& step, int64_t key, Softening (&halves)[kHalves]) {
-#pragma GCC unroll 4
-  for (int64_t pair = key; pair < key + kKeys; pair += 2)
-#pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) halves[h].template take_pair<kMasked>(step.scores + pair * kGroup + 16 * h, pair);
+HWY_INLINE void take_keys(const GroupStep& step, int64_t key, Softening (&halves)[kHalves], PendingWork& work) {
+  static_assert(kKeys == 4);
+  float *first = step.scores + key * kGroup, *second = first + 2 * kGroup;
+  TileWork& tiles = work.values.left() > 0 ? work.values : work.scores;
+  const bool busy = tiles.left() > 0;
+  if (busy) tiles.quarter<0>();
+  halves[0].template take_pair<kMasked>(first, key);
+  if (busy) tiles.quarter<1>();
+  if constexpr (kHalves == 2) halves[1].template take_pair<kMasked>(first + 16, key);
+  if (busy) tiles.quarter<2>();
+  halves[0].template take_pair<kMasked>(second, key + 2);
+  if (busy) tiles.quarter<3>();
+  if constexpr (kHalves == 2) halves[1].template take_pair<kMasked>(second + 16, key + 2);
 }
 
 // Turns the scores of a step into weights, with zeros up to the next multiple of 32 keys, updates the running maxima
@@ -390,13 +406,13 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
   constexpr int kLines = 2;  // for each kKeys
   const int64_t count = round_up(step.count, kKeys), units = (work.left() * kKeys + count - 1) / count;
   for (int64_t key = 0; key < count; key += kKeys) {
-    for (int64_t i = 0; i < units; ++i) work.next();
+    for (int64_t i = 1; i < units; ++i) work.next();
 #pragma GCC unroll 2
     for (int i = 0; i < kLines; ++i) {
       work.lines.read.next();
       work.lines.written.next();
     }
-    step.all_seen(key, kKeys) ? take_keys<false>(step, key, halves) : take_keys<true>(step, key, halves);
+    step.all_seen(key, kKeys) ? take_keys<false>(step, key, halves, work) : take_keys<true>(step, key, halves, work);
   }
   fill(step.scores + count * kGroup, 0, (round_up(count, 32) - count) * kGroup);
   work.finish();
