@@ -144,13 +144,13 @@ TEST(AttentionKernel, LargeScoresDoNotOverflow) {
 
 // Many rows a block, more keys than are laid out at once, heads whose blocks follow each other.
 TEST(AttentionKernel, LongChunksOfManyHeads) {
-  for (int64_t kv_heads : {1, 2, 6}) {
-    StepCase step{.sequences = {{300, 900}, {1, 600}, {301, 301}, {270, 270}}, .heads = 6, .kv_heads = kv_heads};
+  for (int64_t kv_heads : {1, 4}) {
+    StepCase step{.sequences = {{300, 900}, {1, 600}, {270, 270}}, .heads = 8, .kv_heads = kv_heads};
     step.head_size = step.v_head_size = 32;
-    step.page_size = kv_heads == 2 ? 5 : 16;
+    step.page_size = kv_heads == 4 ? 5 : 16;
     step.dtype = DType::kBF16;
     const HostTensors inputs = step_inputs(step);
-    for (int64_t window : {0, 100, 700}) {
+    for (int64_t window : {0, 150}) {
       Attention op = attention_op(step);
       op.window = window;
       check(op, inputs, "kv heads " + std::to_string(kv_heads) + " window " + std::to_string(window));
