@@ -161,7 +161,8 @@ class AttentionRun {
   }
 
  private:
-  // f(task, the thread's next task, scratch of the thread) for every task, each taken by the next free thread.
+  // f(task, the thread's next task or -1, scratch of the thread) for every task, each taken by the next free thread.
+  // Tasks are taken ahead only while there are many.
   template <class F>
   void share(int threads, int64_t tasks, F f) {
     std::atomic<int64_t> next{0};
@@ -171,9 +172,9 @@ class AttentionRun {
       ThreadScratch scratch(pieces, functions_, k_stride_, v_stride_);
       const auto take = [&] { return next.fetch_add(1, std::memory_order_relaxed); };
       for (int64_t task = take(); task < tasks;) {
-        const int64_t after = take();
-        f(task, after < tasks ? after : -1, scratch);
-        task = after;
+        const int64_t ahead = tasks - task > 4 * threads ? take() : -1;
+        f(task, ahead < tasks ? ahead : -1, scratch);
+        task = ahead < 0 ? take() : ahead;
       }
     };
     if (threads == 1 || tasks <= 1) return work(0);

@@ -238,8 +238,7 @@ class TileWork {
   int64_t left_, depth_ = 0;
 };
 
-// Prefetches rows of floats, a line at a time, for reading or writing.
-template <bool kWrite>
+// Brings rows of floats to the second level, a line at a time. (In the first they would drive out what tiles load.)
 class LineWalk {
  public:
   void start(const float* const* rows, int64_t count, int64_t size) {
@@ -250,11 +249,7 @@ class LineWalk {
   }
   HWY_INLINE void next() {
     if (row_ == end_) return;
-    const float* line = *row_ + i_;
-    if constexpr (kWrite)
-      __asm__ volatile("prefetchw %0" ::"m"(*line));  // the builtin makes it only where all machines have it
-    else
-      __builtin_prefetch(line);
+    __builtin_prefetch(*row_ + i_, 0, 2);
     i_ += 16;
     if (i_ < size_) return;
     i_ = 0;
@@ -267,16 +262,11 @@ class LineWalk {
   int64_t size_ = 0, i_ = 0;
 };
 
-struct Prefetches {
-  LineWalk<false> read;
-  LineWalk<true> written;
-};
-
 // What goes on while scores become weights: the values of the step before, then the scores of the next one, and the
-// memory of the next rows.
+// queries of the next group.
 struct PendingWork {
   TileWork values, scores;
-  Prefetches& lines;
+  LineWalk& lines;
 
   int64_t left() const { return values.left() + scores.left(); }
   HWY_INLINE void next() {
@@ -408,10 +398,7 @@ void soften_scores(const AttentionRows& rows, const AttentionKeys& keys, const G
   for (int64_t key = 0; key < count; key += kKeys) {
     for (int64_t i = 1; i < units; ++i) work.next();
 #pragma GCC unroll 2
-    for (int i = 0; i < kLines; ++i) {
-      work.lines.read.next();
-      work.lines.written.next();
-    }
+    for (int i = 0; i < kLines; ++i) work.lines.next();
     step.all_seen(key, kKeys) ? take_keys<false>(step, key, halves, work) : take_keys<true>(step, key, halves, work);
   }
   fill(step.scores + count * kGroup, 0, (round_up(count, 32) - count) * kGroup);
@@ -437,10 +424,10 @@ void soften(const AttentionRows& rows, const AttentionKeys& keys, const GroupSte
   step.both ? soften_scores<2>(rows, keys, step, work) : soften_scores<1>(rows, keys, step, work);
 }
 
-// The steps of all groups, one after the other. On the way, queries are packed and the next rows prefetched.
+// The steps of all groups, one after the other. On the way, queries are packed and the next ones prefetched.
 class StepWalk {
  public:
-  StepWalk(const AttentionRows& rows, const AttentionKeys& keys, Prefetches& lines)
+  StepWalk(const AttentionRows& rows, const AttentionKeys& keys, LineWalk& lines)
       : rows_(rows), keys_(keys), lines_(lines) {
     enter_group();
   }
@@ -475,17 +462,14 @@ class StepWalk {
     const int64_t after = lane_ + kGroup, known = rows_.count + rows_.following;
     if (keys_.new_queries) {
       pack_group(rows_, lane_);
-      lines_.read.start(rows_.sources + after, after + kGroup < known ? kGroup : known - after, rows_.head_size);
+      lines_.start(rows_.sources + after, after + kGroup < known ? kGroup : known - after, rows_.head_size);
     }
-    if (keys_.last) {
-      lines_.written.start(rows_.targets + lane_, after < rows_.count ? kGroup : rows_.count - lane_, rows_.v_size);
-      if (key_ >= end_) unpack_group(rows_, lane_);
-    }
+    if (keys_.last && key_ >= end_) unpack_group(rows_, lane_);
   }
 
   const AttentionRows& rows_;
   const AttentionKeys& keys_;
-  Prefetches& lines_;
+  LineWalk& lines_;
   int64_t lane_ = 0, key_ = 0, end_ = 0;
   int64_t oldest_ = 0, newest_ = 0;  // positions of the rows of the group, counted like key_
   int64_t buffer_ = 0;
@@ -498,7 +482,7 @@ void attend_tiles(const AttentionRows& rows, const AttentionKeys& keys) {
     fill(rows.sums, 0, rows.lanes);
   }
   _tile_loadconfig(&kTiles);
-  Prefetches lines;
+  LineWalk lines;
   StepWalk walk(rows, keys, lines);
   GroupStep before, step = walk.next();
   TileWork(scores_product(rows, keys, step)).finish();
