@@ -136,8 +136,48 @@ TEST(AttentionKernel, PagesThatAWindowLetGo) {
 }
 
 TEST(AttentionKernel, LargeScoresDoNotOverflow) {
-  StepCase step{.sequences = {{1, 300}, {80, 80}}, .spread = 200};
-  check(attention_op(step), step_inputs(step), "large scores", 2e-3, 5e-4);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    StepCase step{.sequences = {{1, 300}, {80, 80}, {80, 300}}, .dtype = dtype, .spread = 200};
+    check(attention_op(step), step_inputs(step), "large scores", 2e-3, 5e-4);
+  }
+}
+
+// Many rows a block, more keys than are laid out at once, heads whose blocks follow each other.
+TEST(AttentionKernel, LongChunksOfManyHeads) {
+  for (int64_t kv_heads : {1, 4}) {
+    StepCase step{.sequences = {{300, 900}, {1, 600}, {270, 270}}, .heads = 8, .kv_heads = kv_heads};
+    step.head_size = step.v_head_size = 32;
+    step.page_size = kv_heads == 4 ? 5 : 16;
+    step.dtype = DType::kBF16;
+    const HostTensors inputs = step_inputs(step);
+    for (int64_t window : {0, 150}) {
+      Attention op = attention_op(step);
+      op.window = window;
+      check(op, inputs, "kv heads " + std::to_string(kv_heads) + " window " + std::to_string(window));
+    }
+  }
+}
+
+// The scores of later keys rise by less, and by more, than weights may exceed 1 before results are rescaled.
+TEST(AttentionKernel, RisingScores) {
+  StepCase step{.sequences = {{200, 500}}, .head_size = 64, .v_head_size = 64};
+  step.dtype = DType::kBF16;
+  for (double rise : {0.01, 0.1, 1.0}) {
+    HostTensors inputs = step_inputs(step);
+    const std::vector<double>& pages = inputs[6].values;
+    for (int64_t token = 0; token < 200; ++token)
+      for (int64_t head = 0; head < step.heads; ++head)
+        inputs[0].values[static_cast<size_t>((token * step.heads + head) * 64)] = 8;
+    for (int64_t position = 0; position < 500; ++position) {
+      for (int64_t head = 0; head < step.kv_heads; ++head) {
+        const int64_t page = static_cast<int64_t>(pages[static_cast<size_t>(position / 16)]);
+        const int64_t vector = (page * step.kv_heads + head) * 16 + position % 16;
+        inputs[1].values[static_cast<size_t>(vector * 64)] = static_cast<double>(position) * rise;
+      }
+    }
+    round_values(inputs[1]);
+    check(attention_op(step), inputs, "rise " + std::to_string(rise), 2e-3, 5e-4);
+  }
 }
 
 // Tokens behind the last sequence are padding.

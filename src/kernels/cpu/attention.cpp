@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/op_kernel.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 constexpr int64_t kNoWindow = int64_t{1} << 30;
+constexpr int64_t kMostFollowing = 32;  // rows of the next block that a kernel may prefetch
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -41,33 +43,44 @@ struct RowResults {
   float* values;  // [rows][v_stride]
 };
 
+struct Block {
+  const SequencePlan* plan = nullptr;
+  int64_t first_query = 0, queries = 0, kv_head = 0;
+};
+
 // One thread's memory.
 struct ThreadScratch {
   AttentionRows rows;
-  float *k, *v;
+  float *k, *v;  // or bf16, then for most_wide_keys
   RowResults folded, segment;
   const float** sources;
+  float** targets;
+  bool new_queries = false;  // wide: rows.q does not hold them yet
+  Block laid_out;            // k and v hold the bf16 vectors of its sequence and head
+  KeyRange laid_out_range;   // from the first to the last of them; empty at first
 
-  ThreadScratch(ScratchPieces& pieces, int64_t k_stride, int64_t v_stride) {
-    rows.weights = pieces.take<uint32_t>(kMaxWideRows * kKeyBlock);
-    rows.values_bf16 = pieces.take<uint16_t>(kKeyBlock * v_stride);
+  ThreadScratch(ScratchPieces& pieces, const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
+    const int64_t most_rows = functions.most_wide_rows;
+    const int64_t keys = std::max(kKeyBlock, functions.most_wide_keys * size_of(DType::kBF16) / size_of(DType::kF32));
     rows.k_stride = k_stride;
     rows.v_stride = v_stride;
-    rows.q = pieces.take<float>(kMaxWideRows * k_stride);
-    rows.positions = pieces.take<int32_t>(kMaxWideRows);
+    rows.values_bf16 = pieces.take<uint16_t>(functions.wide_takes_bf16 ? functions.most_wide_keys * v_stride : 0);
+    rows.q = pieces.take<float>(most_rows * k_stride);
+    rows.positions = pieces.take<int32_t>(most_rows);
     rows.scores = pieces.take<float>(kMaxWideRows * kKeyBlock);
-    rows.greatest = pieces.take<float>(kMaxWideRows);
-    rows.sums = pieces.take<float>(kMaxWideRows);
-    rows.factors = pieces.take<float>(kMaxWideRows);
-    rows.result = pieces.take<float>(kMaxWideRows * v_stride);
-    k = pieces.take<float>(kKeyBlock * k_stride);
-    v = pieces.take<float>(kKeyBlock * v_stride);
+    rows.greatest = pieces.take<float>(most_rows);
+    rows.sums = pieces.take<float>(most_rows);
+    rows.factors = pieces.take<float>(most_rows);
+    rows.result = pieces.take<float>(most_rows * v_stride);
+    k = pieces.take<float>(keys * k_stride);
+    v = pieces.take<float>(keys * v_stride);
     for (RowResults* results : {&folded, &segment}) {
       results->greatest = pieces.take<float>(kMaxWideRows);
       results->sums = pieces.take<float>(kMaxWideRows);
       results->values = pieces.take<float>(kMaxWideRows * v_stride);
     }
-    sources = pieces.take<const float*>(kMaxWideRows);
+    rows.sources = sources = pieces.take<const float*>(most_rows + kMostFollowing);
+    rows.targets = targets = pieces.take<float*>(most_rows);
   }
 };
 
@@ -105,11 +118,6 @@ struct PagedVectors {
   }
 };
 
-struct Block {
-  const SequencePlan& plan;
-  int64_t first_query, queries, kv_head;
-};
-
 class AttentionRun {
  public:
   AttentionRun(const AttentionParameters& parameters, CpuLevel level, const Launch& launch)
@@ -132,34 +140,42 @@ class AttentionRun {
     ScratchPieces pieces(launch_.scratch);
     plans_ = {pieces.take<SequencePlan>(sequences), static_cast<size_t>(sequences)};
     thread_scratch_ = launch_.scratch + pieces.bytes();
-    thread_bytes_ = scratch_of_thread(k_stride_, v_stride_);
+    thread_bytes_ = scratch_of_thread(functions_, k_stride_, v_stride_);
     partial_ = reinterpret_cast<float*>(thread_scratch_ + parameters_.threads * thread_bytes_);
     read_sequences();
-    const int64_t tasks =
-        cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads, parameters_.partial_floats});
+    const int64_t tasks = cut_into_tasks(plans_, {k_.kv_heads, heads_per_kv_, v_stride_, window_, threads,
+                                                  parameters_.partial_floats, functions_.most_wide_rows});
     clear_unowned_rows();
-    share(threads, tasks, [this](int64_t task, ThreadScratch& scratch) { run_task(task, scratch); });
+    heads_first_ = k_.kv_heads >= 2 * threads;
+    share(threads, tasks,
+          [this](int64_t task, int64_t next, ThreadScratch& scratch) { run_task(task, next, scratch); });
     for (const SequencePlan& plan : plans_)
       if (plan.split)
-        share(threads, k_.kv_heads, [&](int64_t head, ThreadScratch& scratch) { fold_split(plan, head, scratch); });
+        share(threads, k_.kv_heads, [&](int64_t head, int64_t, ThreadScratch&) { fold_split(plan, head); });
   }
 
-  static int64_t scratch_of_thread(int64_t k_stride, int64_t v_stride) {
+  static int64_t scratch_of_thread(const AttentionFunctions& functions, int64_t k_stride, int64_t v_stride) {
     ScratchPieces pieces(nullptr);
-    ThreadScratch(pieces, k_stride, v_stride);
+    ThreadScratch(pieces, functions, k_stride, v_stride);
     return pieces.bytes();
   }
 
  private:
-  // f(task, scratch of the thread) for every task, each taken by the next free thread.
+  // f(task, the thread's next task or -1, scratch of the thread) for every task, each taken by the next free thread.
+  // Tasks are taken ahead only while there are many.
   template <class F>
   void share(int threads, int64_t tasks, F f) {
     std::atomic<int64_t> next{0};
     auto work = [&](int thread) {
       if (thread >= threads) return;
       ScratchPieces pieces(thread_scratch_ + thread * thread_bytes_);
-      ThreadScratch scratch(pieces, k_stride_, v_stride_);
-      for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(task, scratch);
+      ThreadScratch scratch(pieces, functions_, k_stride_, v_stride_);
+      const auto take = [&] { return next.fetch_add(1, std::memory_order_relaxed); };
+      for (int64_t task = take(); task < tasks;) {
+        const int64_t ahead = tasks - task > 4 * threads ? take() : -1;
+        f(task, ahead < tasks ? ahead : -1, scratch);
+        task = ahead < 0 ? take() : ahead;
+      }
     };
     if (threads == 1 || tasks <= 1) return work(0);
     launch_.threads->run(work);
@@ -191,36 +207,50 @@ class AttentionRun {
     std::memset(y_ + end * row, 0, static_cast<size_t>((tokens - end) * row) * sizeof(float));
   }
 
-  void run_task(int64_t task, ThreadScratch& scratch) {
+  const SequencePlan& plan_of(int64_t task) const {
     auto after = std::upper_bound(plans_.begin(), plans_.end(), task,
                                   [](int64_t value, const SequencePlan& plan) { return value < plan.first_task; });
-    const SequencePlan& plan = *(after - 1);
+    return *(after - 1);
+  }
+
+  // Of a sequence, the last blocks go first, because they see the most keys. With many heads a thread, blocks of the
+  // same head follow each other, for which a thread lays out keys once.
+  Block block_of(int64_t task) const {
+    const SequencePlan& plan = plan_of(task);
     const int64_t local = task - plan.first_task;
-    if (plan.split) {
-      const int64_t head = local / plan.segments, segment = local % plan.segments;
-      const Block block{plan, 0, plan.queries, head};
-      const bool wide = load_queries(block, scratch);
-      attend(block, segment_range(range_of(block), segment), wide, scratch);
-      return take_results(scratch, wide, partial_results(plan, head, segment));
-    }
-    // The last blocks see the most keys: they go first.
-    const int64_t index = plan.blocks - 1 - local / k_.kv_heads, first = index * plan.queries_per_block;
-    const Block block{plan, first, std::min(plan.queries_per_block, plan.queries - first), local % k_.kv_heads};
+    if (plan.split) return {&plan, 0, plan.queries, local / plan.segments};
+    const int64_t head = heads_first_ ? local / plan.blocks : local % k_.kv_heads;
+    const int64_t block = heads_first_ ? local % plan.blocks : local / k_.kv_heads;
+    const int64_t first = (plan.blocks - 1 - block) * plan.queries_per_block;
+    return {&plan, first, std::min(plan.queries_per_block, plan.queries - first), head};
+  }
+
+  void run_task(int64_t task, int64_t next, ThreadScratch& scratch) {
+    const Block block = block_of(task);
+    const SequencePlan& plan = *block.plan;
     const bool wide = load_queries(block, scratch);
-    if (plan.segments == 1) {
-      attend(block, range_of(block), wide, scratch);
-      take_results(scratch, wide, scratch.folded);
+    if (wide && next >= 0) add_following(block_of(next), scratch);
+    if (plan.split) {
+      const int64_t segment = (task - plan.first_task) % plan.segments;
+      return attend_to(partial_results(plan, block.kv_head, segment), block, segment_range(range_of(block), segment),
+                       wide, scratch);
     }
-    for (int64_t segment = 0; plan.segments > 1 && segment < plan.segments; ++segment) {
-      attend(block, segment_range(range_of(block), segment), wide, scratch);
-      take_results(scratch, wide, segment == 0 ? scratch.folded : scratch.segment);
+    if (plan.segments == 1 && wide) {
+      for_each_row(block, scratch.rows.count,
+                   [&](int64_t row, int64_t, int64_t head) { scratch.targets[row] = y_ + head * v_.size; });
+      scratch.rows.divided = true;
+      return attend(block, range_of(block), wide, scratch);
+    }
+    for (int64_t segment = 0; segment < plan.segments; ++segment) {
+      const KeyRange range = plan.segments == 1 ? range_of(block) : segment_range(range_of(block), segment);
+      attend_to(segment == 0 ? scratch.folded : scratch.segment, block, range, wide, scratch);
       if (segment > 0) fold(scratch.folded, scratch.segment, scratch.rows.count);
     }
     finish(block, scratch.folded);
   }
 
   KeyRange range_of(const Block& block) const {
-    return seen_range(block.plan, block.first_query, block.queries, window_);
+    return seen_range(*block.plan, block.first_query, block.queries, window_);
   }
 
   // Sets up the rows of a block; whether they go the wide way.
@@ -229,26 +259,39 @@ class AttentionRun {
     rows.count = block.queries * heads_per_kv_;
     rows.lanes = round_up(rows.count, functions_.lanes);
     rows.head_size = k_.size;
+    rows.v_size = v_.size;
     rows.soft_cap = parameters_.soft_cap;
     rows.window = static_cast<int32_t>(window_);
-    for (int64_t row = 0; row < rows.count; ++row) {
-      const int64_t query = block.first_query + row / heads_per_kv_;
-      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-      scratch.sources[row] = q_ + ((block.plan.first_token + query) * parameters_.heads + head) * k_.size;
-      rows.positions[row] = static_cast<int32_t>(block.plan.first_position + query);
-    }
+    for_each_row(block, rows.count, [&](int64_t row, int64_t query, int64_t head) {
+      scratch.sources[row] = q_ + head * k_.size;
+      rows.positions[row] = static_cast<int32_t>(block.plan->first_position + query);
+    });
     for (int64_t row = rows.count; row < rows.lanes; ++row) rows.positions[row] = rows.positions[rows.count - 1];
-    const float factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
-    const bool wide = rows.count > functions_.most_narrow_rows;
-    if (wide) {
-      functions_.pack_wide(rows, scratch.sources, factor);
-      return true;
-    }
+    rows.factor = parameters_.soft_cap > 0 ? parameters_.scale : parameters_.scale * kLog2E;
+    rows.following = 0;
+    scratch.new_queries = rows.count > functions_.most_narrow_rows;
+    if (scratch.new_queries) return true;
     for (int64_t row = 0; row < rows.count; ++row) {
-      vectors_.scale(scratch.sources[row], factor, rows.q + row * k_stride_, k_.size);
+      vectors_.scale(scratch.sources[row], rows.factor, rows.q + row * k_stride_, k_.size);
       clear_end(rows.q + row * k_stride_, k_.size, k_stride_);
     }
     return false;
+  }
+
+  void add_following(const Block& next, ThreadScratch& scratch) const {
+    AttentionRows& rows = scratch.rows;
+    rows.following = std::min(next.queries * heads_per_kv_, kMostFollowing);
+    for_each_row(next, rows.following,
+                 [&](int64_t row, int64_t, int64_t head) { scratch.sources[rows.count + row] = q_ + head * k_.size; });
+  }
+
+  // f(row, query, head) for the first `count` rows of a block; the head counted over all tokens before.
+  template <class F>
+  void for_each_row(const Block& block, int64_t count, F f) const {
+    for (int64_t query = block.first_query, row = 0; row < count; ++query) {
+      const int64_t head = (block.plan->first_token + query) * parameters_.heads + block.kv_head * heads_per_kv_;
+      for (int64_t i = 0; i < heads_per_kv_ && row < count; ++i, ++row) f(row, query, head + i);
+    }
   }
 
   static void clear_end(float* vector, int64_t size, int64_t stride) {
@@ -257,25 +300,28 @@ class AttentionRun {
 
   // The rows meet the keys of `range`.
   void attend(const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
-    functions_.reset(scratch.rows, wide);
-    const int64_t newest_of_all = block.plan.first_position + block.first_query;  // what every row sees ends here …
-    const int64_t oldest_of_all = newest_of_all + block.queries - window_;        // … and begins here
+    const int64_t newest_of_all = block.plan->first_position + block.first_query;  // what every row sees ends here …
+    const int64_t oldest_of_all = newest_of_all + block.queries - window_;         // … and begins here
+    const int64_t most_keys = wide ? functions_.most_wide_keys : kKeyBlock;
     for (int64_t begin = range.begin; begin < range.end;) {
-      const int64_t end = std::min((begin / kKeyBlock + 1) * kKeyBlock, range.end);
+      const int64_t end = std::min((begin / most_keys + 1) * most_keys, range.end);
       AttentionKeys keys;
       keys.count = end - begin;
-      keys.first = static_cast<int32_t>(begin);
+      keys.first_position = static_cast<int32_t>(begin);
+      keys.new_queries = std::exchange(scratch.new_queries, false);
+      keys.first = begin == range.begin;
+      keys.last = end == range.end;
       keys.all_seen = end - 1 <= newest_of_all && begin >= oldest_of_all;
       if (wide && functions_.wide_takes_bf16) {
-        keys.k_bf16 = fetch_bf16(k_, block, begin, keys.count, k_stride_, scratch.k);
-        keys.v_bf16 = fetch_bf16(v_, block, begin, keys.count, v_stride_, scratch.v);
+        lay_out(block, {begin, end}, keys, scratch);
       } else {
+        scratch.laid_out_range = {};
         keys.k = fetch(k_, block, begin, keys.count, k_stride_, scratch.k);
         keys.v = fetch(v_, block, begin, keys.count, v_stride_, scratch.v);
       }
-      const int64_t next = std::min(kKeyBlock, range.end - end);
-      k_.prefetch(block.plan, block.kv_head, end, next);
-      v_.prefetch(block.plan, block.kv_head, end, next);
+      const int64_t next = std::min(kKeyBlock, range.end - end);  // the first of the next keys
+      k_.prefetch(*block.plan, block.kv_head, end, next);
+      v_.prefetch(*block.plan, block.kv_head, end, next);
       (wide ? functions_.attend_wide : functions_.attend_narrow)(scratch.rows, keys);
       begin = end;
     }
@@ -285,7 +331,7 @@ class AttentionRun {
   const float* fetch(const PagedVectors& state, const Block& block, int64_t position, int64_t count, int64_t stride,
                      float* target) const {
     const float* in_place = nullptr;
-    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+    state.for_each_run(*block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
       if (state.dtype == DType::kF32 && state.size == stride && run == count && count % 4 == 0) {
         in_place = reinterpret_cast<const float*>(memory);
       } else if (state.size == stride) {
@@ -301,13 +347,27 @@ class AttentionRun {
     return in_place ? in_place : target;
   }
 
+  // Keys as bf16, unless they still lie there from a block before.
+  void lay_out(const Block& block, KeyRange range, AttentionKeys& keys, ThreadScratch& scratch) const {
+    const KeyRange there = scratch.laid_out_range;
+    keys.laid_out = block.plan == scratch.laid_out.plan && block.kv_head == scratch.laid_out.kv_head &&
+                    there.begin == range.begin && there.end >= range.end;
+    keys.k_bf16 = reinterpret_cast<const uint16_t*>(scratch.k);
+    keys.v_bf16 = reinterpret_cast<const uint16_t*>(scratch.v);
+    if (keys.laid_out) return;
+    fetch_bf16(k_, block, range.begin, keys.count, k_stride_, scratch.k);
+    fetch_bf16(v_, block, range.begin, keys.count, v_stride_, scratch.v);
+    scratch.laid_out = block;
+    scratch.laid_out_range = range;
+  }
+
   // Vectors of a bf16 state as they are, `stride` apart, and zeros to a multiple of 32 vectors.
-  const uint16_t* fetch_bf16(const PagedVectors& state, const Block& block, int64_t position, int64_t count,
-                             int64_t stride, float* target) const {
+  void fetch_bf16(const PagedVectors& state, const Block& block, int64_t position, int64_t count, int64_t stride,
+                  float* target) const {
     auto* vectors = reinterpret_cast<uint16_t*>(target);
     const auto row_bytes = static_cast<size_t>(stride) * sizeof(uint16_t),
                bytes = static_cast<size_t>(state.vector_bytes);
-    state.for_each_run(block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
+    state.for_each_run(*block.plan, block.kv_head, position, count, [&](const char* memory, int64_t run, int64_t done) {
       if (bytes == row_bytes) {
         std::memcpy(vectors + done * stride, memory, static_cast<size_t>(run) * bytes);
         return;
@@ -319,18 +379,17 @@ class AttentionRun {
       }
     });
     std::memset(vectors + count * stride, 0, static_cast<size_t>(round_up(count, 32) - count) * row_bytes);
-    return vectors;
   }
 
-  void take_results(const ThreadScratch& scratch, bool wide, const RowResults& target) const {
-    const AttentionRows& rows = scratch.rows;
+  void attend_to(const RowResults& target, const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
+    AttentionRows& rows = scratch.rows;
+    rows.divided = false;
+    for (int64_t row = 0; row < rows.count; ++row) scratch.targets[row] = target.values + row * v_stride_;
+    attend(block, range, wide, scratch);
     const auto bytes = [](int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); };
     std::memcpy(target.greatest, rows.greatest, bytes(rows.count));
     std::memcpy(target.sums, rows.sums, bytes(rows.count));
-    if (wide)
-      functions_.unpack_wide(rows, target.values);
-    else
-      std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_));
+    if (!wide) std::memcpy(target.values, rows.result, bytes(rows.count * v_stride_));
   }
 
   RowResults partial_results(const SequencePlan& plan, int64_t head, int64_t segment) const {
@@ -344,26 +403,23 @@ class AttentionRun {
       const float greatest = std::max(folded.greatest[row], segment.greatest[row]);
       const float a = std::exp2(folded.greatest[row] - greatest), b = std::exp2(segment.greatest[row] - greatest);
       float *into = folded.values + row * v_stride_, *from = segment.values + row * v_stride_;
-      vectors_.blend(into, a, from, b, into, v_stride_);
+      vectors_.blend(into, a, from, b, into, v_.size);
       folded.sums[row] = folded.sums[row] * a + segment.sums[row] * b;
       folded.greatest[row] = greatest;
     }
   }
 
-  void fold_split(const SequencePlan& plan, int64_t head, ThreadScratch&) {
+  void fold_split(const SequencePlan& plan, int64_t head) {
     const RowResults folded = partial_results(plan, head, 0);
     for (int64_t segment = 1; segment < plan.segments; ++segment)
       fold(folded, partial_results(plan, head, segment), plan.queries * heads_per_kv_);
-    finish({plan, 0, plan.queries, head}, folded);
+    finish({&plan, 0, plan.queries, head}, folded);
   }
 
   void finish(const Block& block, const RowResults& results) {
-    for (int64_t row = 0; row < block.queries * heads_per_kv_; ++row) {
-      const int64_t token = block.plan.first_token + block.first_query + row / heads_per_kv_;
-      const int64_t head = block.kv_head * heads_per_kv_ + row % heads_per_kv_;
-      float* target = y_ + (token * parameters_.heads + head) * v_.size;
-      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], target, v_.size);
-    }
+    for_each_row(block, block.queries * heads_per_kv_, [&](int64_t row, int64_t, int64_t head) {
+      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], y_ + head * v_.size, v_.size);
+    });
   }
 
   const AttentionParameters& parameters_;
@@ -373,6 +429,7 @@ class AttentionRun {
   const float* q_;
   float* y_;
   PagedVectors k_, v_;
+  bool heads_first_ = false;
   int64_t heads_per_kv_, window_, k_stride_, v_stride_;
   std::span<SequencePlan> plans_;
   std::byte* thread_scratch_ = nullptr;
@@ -394,11 +451,12 @@ class AttentionKernel final : public Kernel {
 
 int64_t attention_scratch_bytes(const AttentionParameters& parameters, CpuLevel level, int64_t head_size,
                                 int64_t v_head_size, int64_t sequences) {
-  const int64_t multiple = attention_functions(level).stride_multiple;
+  const AttentionFunctions& functions = attention_functions(level);
+  const int64_t multiple = functions.stride_multiple;
   ScratchPieces pieces(nullptr);
   pieces.take<SequencePlan>(sequences);
   pieces.take<float>(parameters.partial_floats);
-  return pieces.bytes() + parameters.threads * AttentionRun::scratch_of_thread(round_up(head_size, multiple),
+  return pieces.bytes() + parameters.threads * AttentionRun::scratch_of_thread(functions, round_up(head_size, multiple),
                                                                                round_up(v_head_size, multiple));
 }
 

@@ -116,7 +116,7 @@ HWY_INLINE void narrow_scores(const AttentionRows& rows, int64_t row, const Atte
 HWY_INLINE void narrow_softmax(const AttentionRows& rows, int64_t row, const AttentionKeys& keys) {
   const hn::RebindToSigned<Floats> ints;
   float* scores = rows.scores + row * kKeyBlock;
-  const int32_t newest = rows.positions[row] - keys.first;  // within the block
+  const int32_t newest = rows.positions[row] - keys.first_position;  // within the block
   const int32_t last = newest < keys.count - 1 ? newest : static_cast<int32_t>(keys.count - 1);
   const auto end_of_seen = hn::Set(ints, last + 1), before_seen = hn::Set(ints, newest - rows.window);
   Vector greatest = hn::Set(kFloats, rows.greatest[row]);
@@ -173,6 +173,7 @@ HWY_INLINE void narrow_values(const AttentionRows& rows, int64_t row, const Atte
 }
 
 void attend_narrow(const AttentionRows& rows, const AttentionKeys& keys) {
+  if (keys.first) reset(rows, false);
   for (int64_t row = 0; row < rows.count; row += kNarrowRows) {
     with_count<kNarrowRows>(rows.count - row, [&](auto count) {
       constexpr int kRows = decltype(count)::value;
@@ -222,7 +223,7 @@ HWY_INLINE void wide_scores(const AttentionRows& rows, int64_t lane, const Atten
 // Caps and hides the scores of one vector of rows.
 HWY_INLINE void wide_adjust(const AttentionRows& rows, int64_t lane, const AttentionKeys& keys) {
   const hn::RebindToSigned<Floats> ints;
-  const auto newest = hn::Sub(hn::LoadU(ints, rows.positions + lane), hn::Set(ints, keys.first));
+  const auto newest = hn::Sub(hn::LoadU(ints, rows.positions + lane), hn::Set(ints, keys.first_position));
   const auto before_seen = hn::Sub(newest, hn::Set(ints, rows.window));
   const auto end_of_seen = hn::Add(newest, hn::Set(ints, 1));
   for (int64_t key = 0; key < keys.count; ++key) {
@@ -303,7 +304,7 @@ HWY_INLINE void wide_values(const AttentionRows& rows, int64_t lane, const Atten
     for (int c = 0; c < kVectors; ++c) hn::StoreU(sums[j][c], kFloats, result + j * rows.lanes + c * kLanes);
 }
 
-void attend_wide(const AttentionRows& rows, const AttentionKeys& keys) {
+void wide_block(const AttentionRows& rows, const AttentionKeys& keys) {
   for (int64_t lane = 0; lane < rows.lanes; lane += kWideVectors * kLanes) {
     with_count<kWideVectors>((rows.lanes - lane) / kLanes, [&](auto count) {
       constexpr int kVectors = decltype(count)::value;
@@ -350,20 +351,21 @@ HWY_INLINE void transpose(__m512i (&v)[16]) {
 }
 
 // The elements [i, i + 16) of a query row, zeros behind its end.
-HWY_INLINE __m512 load_query(const AttentionRows& rows, const float* const* source, int64_t row, int64_t i) {
+HWY_INLINE __m512 load_query(const AttentionRows& rows, int64_t row, int64_t i) {
   if (row >= rows.count || i >= rows.head_size) return _mm512_setzero_ps();
   const int64_t left = rows.head_size - i;
   const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-  return _mm512_maskz_loadu_ps(mask, source[row] + i);
+  return _mm512_maskz_loadu_ps(mask, rows.sources[row] + i);
 }
 
-void pack_wide(const AttentionRows& rows, const float* const* source, float factor) {
+// To q [k_stride][lanes], zero-filled.
+void pack_wide(const AttentionRows& rows) {
   for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
     for (int64_t i = 0; i < rows.k_stride; i += 16) {
       __m512i block[16];
 #pragma GCC unroll 16
       for (int r = 0; r < 16; ++r)
-        block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, source, lane + r, i), _mm512_set1_ps(factor)));
+        block[r] = _mm512_castps_si512(_mm512_mul_ps(load_query(rows, lane + r, i), _mm512_set1_ps(rows.factor)));
       transpose(block);
 #pragma GCC unroll 16
       for (int r = 0; r < 16; ++r) _mm512_storeu_si512(rows.q + (i + r) * rows.lanes + lane, block[r]);
@@ -371,46 +373,64 @@ void pack_wide(const AttentionRows& rows, const float* const* source, float fact
   }
 }
 
-void unpack_wide(const AttentionRows& rows, float* target) {
-  for (int64_t lane = 0; lane < rows.lanes; lane += 16) {
-    for (int64_t i = 0; i < rows.v_stride; i += 16) {
-      __m512i block[16];
+// 16 elements from `i` on of the results of 16 rows from `row` on; `result` [elements][stride] has them as lanes.
+HWY_INLINE void unpack_rows(const AttentionRows& rows, int64_t row, int64_t i, const float* result, int64_t stride) {
+  const int64_t left = rows.v_size - i;
+  if (left <= 0) return;
+  const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+  const __m512 one = _mm512_set1_ps(1);
+  const __m512 factor = rows.divided ? _mm512_div_ps(one, _mm512_loadu_ps(rows.sums + row)) : one;
+  __m512i block[16];
 #pragma GCC unroll 16
-      for (int r = 0; r < 16; ++r) block[r] = _mm512_loadu_si512(rows.result + (i + r) * rows.lanes + lane);
-      transpose(block);
-      for (int r = 0; r < 16 && lane + r < rows.count; ++r)
-        _mm512_storeu_si512(target + (lane + r) * rows.v_stride + i, block[r]);
-    }
-  }
+  for (int r = 0; r < 16; ++r)
+    block[r] = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(result + r * stride), factor));
+  transpose(block);
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r)
+    if (row + r < rows.count) _mm512_mask_storeu_epi32(rows.targets[row + r] + i, mask, block[r]);
+}
+
+void unpack_wide(const AttentionRows& rows) {
+  for (int64_t lane = 0; lane < rows.lanes; lane += 16)
+    for (int64_t i = 0; i < rows.v_stride; i += 16)
+      unpack_rows(rows, lane, i, rows.result + i * rows.lanes + lane, rows.lanes);
 }
 #else
-void pack_wide(const AttentionRows& rows, const float* const* source, float factor) {
+void pack_wide(const AttentionRows& rows) {
   for (int64_t row = 0; row < rows.lanes; ++row) {
     float* target = rows.q + row;
     if (row < rows.count) {
-      for (int64_t i = 0; i < rows.head_size; ++i) target[i * rows.lanes] = source[row][i] * factor;
+      for (int64_t i = 0; i < rows.head_size; ++i) target[i * rows.lanes] = rows.sources[row][i] * rows.factor;
     } else {
       for (int64_t i = 0; i < rows.head_size; ++i) target[i * rows.lanes] = 0;
     }
   }
 }
 
-void unpack_wide(const AttentionRows& rows, float* target) {
-  for (int64_t row = 0; row < rows.count; ++row)
-    for (int64_t i = 0; i < rows.v_stride; ++i) target[row * rows.v_stride + i] = rows.result[i * rows.lanes + row];
+void unpack_wide(const AttentionRows& rows) {
+  for (int64_t row = 0; row < rows.count; ++row) {
+    const float factor = rows.divided ? 1 / rows.sums[row] : 1;
+    for (int64_t i = 0; i < rows.v_size; ++i) rows.targets[row][i] = rows.result[i * rows.lanes + row] * factor;
+  }
 }
 #endif
+
+void attend_wide(const AttentionRows& rows, const AttentionKeys& keys) {
+  if (keys.new_queries) pack_wide(rows);
+  if (keys.first) reset(rows, true);
+  wide_block(rows, keys);
+  if (keys.last) unpack_wide(rows);
+}
 
 constexpr AttentionFunctions kFunctions = {
     .lanes = kLanes,
     .stride_multiple = kLanes,
     .most_narrow_rows = kLanes / 2,
+    .most_wide_rows = kMaxWideRows,
+    .most_wide_keys = kKeyBlock,
     .wide_takes_bf16 = false,
-    .reset = reset,
     .attend_narrow = attend_narrow,
     .attend_wide = attend_wide,
-    .pack_wide = pack_wide,
-    .unpack_wide = unpack_wide,
 };
 
 }  // namespace

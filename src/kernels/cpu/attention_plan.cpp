@@ -6,6 +6,9 @@ namespace ingot {
 
 namespace {
 
+// Larger blocks leave at least so many, to be shared by threads.
+constexpr int64_t kBlocksAtLeast = 8;
+
 // Keys times rows of one block at most.
 int64_t unit_cost(const SequencePlan& plan, const PlanLimits& limits) {
   const int64_t queries = std::min(plan.queries, plan.queries_per_block);
@@ -19,6 +22,8 @@ int64_t cut_into_tasks(std::span<SequencePlan> plans, const PlanLimits& limits) 
   int64_t total = 0;
   for (SequencePlan& plan : plans) {
     plan.queries_per_block = std::max<int64_t>(1, kMaxWideRows / limits.heads_per_kv);
+    plan.blocks = (plan.queries + plan.queries_per_block - 1) / plan.queries_per_block;
+    plan.queries_per_block *= std::clamp<int64_t>(plan.blocks / kBlocksAtLeast, 1, limits.most_rows / kMaxWideRows);
     plan.blocks = (plan.queries + plan.queries_per_block - 1) / plan.queries_per_block;
     if (plan.blocks == 1) plan.segments = segment_count(seen_range(plan, 0, plan.queries, limits.window));
     total += unit_cost(plan, limits) * plan.blocks * limits.kv_heads;

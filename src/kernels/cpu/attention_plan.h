@@ -1,10 +1,11 @@
 // How one attention step is cut into tasks.
 //
-// A block is some queries of a sequence with all heads of one kv head: up to kMaxWideRows rows. Long sequences have
-// many blocks, and each walks its keys alone. The keys of a sequence of one block (a decode, a short chunk) are cut
-// into segments at fixed positions; the results of segments are folded together in order, by one thread or, when that
-// would leave other threads idle, after tasks of one segment each. The arithmetic is the same either way, so results do
-// not depend on the number of threads, nor on what else is in the step.
+// A block is some queries of a sequence with all heads of one kv head: up to kMaxWideRows rows, or several times as
+// many where there are many blocks and the kernel gains by it. Each block walks its keys alone. The keys of a sequence
+// of one block (a decode, a short chunk) are cut into segments at fixed positions; the results of segments are folded
+// together in order, by one thread or, when that would leave other threads idle, after tasks of one segment each. The
+// arithmetic is the same either way, so results do not depend on the number of threads, nor on what else is in the
+// step.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +51,7 @@ inline int64_t segment_count(KeyRange whole) { return (whole.end - 1) / kSegment
 
 // What the cutting depends on besides the sequences.
 struct PlanLimits {
-  int64_t kv_heads = 1, heads_per_kv = 1, v_stride = 1, window = 0, threads = 1, partial_floats = 0;
+  int64_t kv_heads = 1, heads_per_kv = 1, v_stride = 1, window = 0, threads = 1, partial_floats = 0, most_rows = 0;
 };
 
 // Fills in everything from queries_per_block on; returns the number of tasks.

@@ -9,7 +9,7 @@ namespace ingot {
 
 namespace {
 
-// Where the vectors of one slot lie in a state.
+// Where the vectors of the slots of a state lie.
 struct SlotWriter {
   const VectorFunctions& functions;
   DType dtype;
@@ -24,9 +24,13 @@ struct SlotWriter {
         head_size(state.size[3]),
         data(state.as<char>()) {}
 
-  void write(int64_t slot, int64_t head, const float* x) const {
-    const int64_t vector = ((slot / page_size) * kv_heads + head) * page_size + slot % page_size;
-    functions.narrow(dtype, x, data + vector * head_size * size_of(dtype), head_size);
+  // The vector of the first head; those of the others are `page_size` vectors apart.
+  char* first(int64_t slot) const {
+    const int64_t vector = slot / page_size * kv_heads * page_size + slot % page_size;
+    return data + vector * head_size * size_of(dtype);
+  }
+  void write(char* first_head, int64_t head, const float* x) const {
+    functions.narrow(dtype, x, first_head + head * page_size * head_size * size_of(dtype), head_size);
   }
 };
 
@@ -43,7 +47,8 @@ struct HeadRotation {
       return;
     }
     functions.rotate(x, angles, rotated / 2, op.interleaved, y);
-    std::memcpy(y + rotated, x + rotated, static_cast<size_t>(head_size - rotated) * sizeof(float));
+    if (rotated < head_size)
+      std::memcpy(y + rotated, x + rotated, static_cast<size_t>(head_size - rotated) * sizeof(float));
   }
 };
 
@@ -55,9 +60,12 @@ void run(const KvWrite&, const VectorFunctions& functions, const Launch& launch)
   const SlotWriter state(launch.arguments[3], functions);
   const int64_t size = row_size(launch.arguments[1]);
   for_each_row_range(launch, launch.arguments[1].size[0], size, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t head = 0; slots[i] >= 0 && head < state.kv_heads; ++head)
-        state.write(slots[i], head, x + i * size + head * state.head_size);
+    for (int64_t i = begin; i < end; ++i) {
+      if (slots[i] < 0) continue;
+      char* first = state.first(slots[i]);
+      for (int64_t head = 0; head < state.kv_heads; ++head)
+        state.write(first, head, x + i * size + head * state.head_size);
+    }
   });
 }
 
@@ -80,11 +88,12 @@ void run(const RopeKvWrite& op, const VectorFunctions& functions, const Launch& 
       for (int64_t head = 0; head < op.heads; ++head)
         rotation.apply(x + head * head_size, q_gamma, row_angles, q + (i * op.heads + head) * head_size);
       if (slots[i] < 0) continue;
+      char *first_key = k_state.first(slots[i]), *first_value = v_state.first(slots[i]);
       for (int64_t head = 0; head < kv_heads; ++head) {
         const float *key = x + (op.heads + head) * head_size, *value = key + kv_heads * head_size;
         rotation.apply(key, k_gamma, row_angles, rotated_key);
-        k_state.write(slots[i], head, rotated_key);
-        v_state.write(slots[i], head, value);
+        k_state.write(first_key, head, rotated_key);
+        v_state.write(first_value, head, value);
       }
     }
   });

@@ -29,10 +29,8 @@ void run(const AddRmsNorm& op, const VectorFunctions& functions, const Launch& l
   float *s = launch.arguments[3].as<float>(), *y = launch.arguments[4].as<float>();
   const int64_t size = row_size(launch.arguments[2]), rows = element_count(launch.arguments[0]) / size;
   for_each_row_range(launch, rows, 2 * size, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * size; i < end * size; i += size) {
-      functions.add(a + i, b + i, s + i, size);
-      functions.rms_norm(s + i, gamma, op.epsilon, y + i, size);
-    }
+    for (int64_t i = begin * size; i < end * size; i += size)
+      functions.add_rms_norm(a + i, b + i, gamma, op.epsilon, s + i, y + i, size);
   });
 }
 

@@ -19,11 +19,15 @@ inline int64_t row_size(const Argument& argument) {
 
 // A parallel region costs about 1.5 us, the time of some thousand cheap elements: smaller pieces stay on one thread.
 constexpr int64_t kGrainElements = 8192;
+// Longer pieces are streams that the hardware foresees; with so many for each thread, none waits long for another.
+constexpr int64_t kPiecesPerThread = 16;
 
 // f(first_row, end_row) over `rows` rows that each cost about as much as `row_elements` cheap elements.
 template <class F>
 void for_each_row_range(const Launch& launch, int64_t rows, int64_t row_elements, F f) {
-  launch.threads->parallel_for(rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements)), f);
+  const int64_t least = kGrainElements / std::max<int64_t>(1, row_elements);
+  launch.threads->parallel_for(rows, std::max({int64_t{1}, least, rows / (kPiecesPerThread * launch.threads->size())}),
+                               f);
 }
 
 }  // namespace ingot

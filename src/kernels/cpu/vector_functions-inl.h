@@ -171,15 +171,34 @@ HWY_INLINE double sum(int64_t count, F term) {
   return total;
 }
 
+// y = x * gamma / sqrt(squares / count + epsilon)
+HWY_INLINE void scale_by_rms(const float* x, double squares, const float* gamma, float epsilon, float* y,
+                             int64_t count) {
+  const float factor = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(count) + epsilon));
+  for_each_vector(count, [=](auto d, int64_t i) {
+    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), hn::LoadU(d, gamma + i)), d, y + i);
+  });
+}
+
 void rms_norm(const float* x, const float* gamma, float epsilon, float* y, int64_t count) {
   double squares = sum(count, [=](auto d, int64_t i) {
     auto v = hn::LoadU(d, x + i);
     return hn::Mul(v, v);
   });
-  const float factor = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(count) + epsilon));
-  for_each_vector(count, [=](auto d, int64_t i) {
-    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), hn::LoadU(d, gamma + i)), d, y + i);
+  scale_by_rms(x, squares, gamma, epsilon, y, count);
+}
+
+void add_rms_norm(const float* a, const float* b, const float* gamma, float epsilon, float* s, float* y,
+                  int64_t count) {
+  double squares = sum(count, [=](auto d, int64_t i) {
+    // Four streams of short rows are too many for the hardware to foresee.
+    __builtin_prefetch(a + count + i);
+    __builtin_prefetch(b + count + i);
+    auto v = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    hn::StoreU(v, d, s + i);
+    return hn::Mul(v, v);
   });
+  scale_by_rms(s, squares, gamma, epsilon, y, count);
 }
 
 // The mean is found in two steps: the second removes what rounding left of a mean far from zero.
@@ -226,6 +245,7 @@ constexpr VectorFunctions kFunctions = {
     .widen = widen,
     .narrow = narrow,
     .rms_norm = rms_norm,
+    .add_rms_norm = add_rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,
 };

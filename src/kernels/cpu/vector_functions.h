@@ -25,6 +25,9 @@ struct VectorFunctions {
   void (*narrow)(DType to, const float* x, void* y, int64_t count);
   // One row of `count` elements.
   void (*rms_norm)(const float* x, const float* gamma, float epsilon, float* y, int64_t count);
+  // s = a + b, y = rms_norm(s); the rows behind a and b are prefetched.
+  void (*add_rms_norm)(const float* a, const float* b, const float* gamma, float epsilon, float* s, float* y,
+                       int64_t count);
   void (*layer_norm)(const float* x, const float* gamma, const float* beta, float epsilon, float* y, int64_t count);
   // The first 2 * half elements of one head; `angles` holds `half` cosines, then as many sines.
   void (*rotate)(const float* x, const float* angles, int64_t half, bool interleaved, float* y);
