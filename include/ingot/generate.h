@@ -46,7 +46,8 @@ struct Generation {
 // Called with every piece of text that is final; return false to stop.
 using TextCallback = std::function<bool(const std::string& piece)>;
 
-// Generates for prompts over one engine. Prompts given together share steps.
+// Generates for prompts over one engine. Prompts given together share steps. One call at a time: a callback that
+// generates needs a session of its own. A call that throws, or whose callback does, leaves nothing behind.
 class Session {
  public:
   explicit Session(const Engine& engine, const SessionConfig& config = {});

@@ -1,8 +1,8 @@
 // The public Session and TextCodec around generate/ and text/.
 #include "ingot/generate.h"
 
+#include <algorithm>
 #include <chrono>
-#include <map>
 
 #include "api/engine.h"
 #include "base/error.h"
@@ -63,16 +63,45 @@ std::string TextCodec::decode(const std::vector<int32_t>& ids, bool skip_special
 struct Session::Impl {
   Engine engine;
   TokenSession tokens;
-  std::unique_ptr<TextGenerator> text;  // made when text is first asked for
+  std::unique_ptr<TextGenerator> text = {};  // made when text is first asked for
+  bool generating = false;
 
   TextGenerator& generator() {
     if (!text) text = std::make_unique<TextGenerator>(tokens, Tokenizer::from_dir(engine.directory()));
     return *text;
   }
+
+  // The requests of one call. However the call ends, none of them stays: its tokens would come out of the next call.
+  class Call {
+   public:
+    explicit Call(Impl& session) : session_(session) {
+      if (session.generating)
+        fail(ErrorCode::kUsage,
+             "this session is generating already; a callback that generates needs a session of its own");
+      session.generating = true;
+    }
+    ~Call() {
+      for (uint64_t request : requests_)
+        session_.text ? session_.text->cancel(request) : session_.tokens.cancel(request);
+      session_.generating = false;
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+    void add(uint64_t request) { requests_.push_back(request); }
+    // The place of a request among those of this call; their ids ascend.
+    size_t place(uint64_t request) const {
+      return static_cast<size_t>(std::lower_bound(requests_.begin(), requests_.end(), request) - requests_.begin());
+    }
+
+   private:
+    Impl& session_;
+    std::vector<uint64_t> requests_;
+  };
 };
 
 Session::Session(const Engine& engine, const SessionConfig& config)
-    : impl_(new Impl{engine, TokenSession(engine.impl()->loaded, token_options(config)), nullptr}) {}
+    : impl_(new Impl{engine, TokenSession(engine.impl()->loaded, token_options(config))}) {}
 
 Generation Session::generate(const std::string& prompt, const SamplingParams& params, const TextCallback& on_text) {
   Stopwatch watch;
@@ -81,7 +110,8 @@ Generation Session::generate(const std::string& prompt, const SamplingParams& pa
   std::vector<int32_t> ids = generator.encode(prompt);
   Generation generation;
   generation.prompt_tokens = static_cast<int64_t>(ids.size());
-  uint64_t request = generator.submit(std::move(ids), params);
+  Impl::Call call(*impl_);
+  call.add(generator.submit(std::move(ids), params));
   while (!generator.idle())
     for (TextEvent& event : generator.step()) {
       add_token(generation, event.token, params);
@@ -89,7 +119,6 @@ Generation Session::generate(const std::string& prompt, const SamplingParams& pa
       generation.text += event.text;
       generation.finish_reason = event.finish_reason;
       if (on_text && !event.text.empty() && !on_text(event.text)) {
-        generator.cancel(request);
         generation.finish_reason = "stop";
         return generation;
       }
@@ -101,18 +130,20 @@ std::vector<Generation> Session::generate_all(const std::vector<std::string>& pr
   TextGenerator& generator = impl_->generator();
   std::vector<Generation> generations(prompts.size());
   std::vector<Stopwatch> watches(prompts.size());
-  std::map<uint64_t, size_t> places;
+  Impl::Call call(*impl_);
   for (size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) fail(ErrorCode::kUsage, "prompt {} is empty", i + 1);
+    Scope scope(format("prompt {}", i + 1));
+    if (prompts[i].empty()) fail(ErrorCode::kUsage, "it is empty");
     std::vector<int32_t> ids = generator.encode(prompts[i]);
     generations[i].prompt_tokens = static_cast<int64_t>(ids.size());
-    places[generator.submit(std::move(ids), params)] = i;
+    call.add(generator.submit(std::move(ids), params));
   }
   while (!generator.idle())
     for (TextEvent& event : generator.step()) {
-      Generation& generation = generations[places.at(event.request)];
+      const size_t place = call.place(event.request);
+      Generation& generation = generations[place];
       add_token(generation, event.token, params);
-      watches[places.at(event.request)].token(generation);
+      watches[place].token(generation);
       generation.text += event.text;
       generation.finish_reason = event.finish_reason;
     }
@@ -123,7 +154,8 @@ Generation Session::generate_ids(const std::vector<int32_t>& prompt, const Sampl
   Stopwatch watch;
   Generation generation;
   generation.prompt_tokens = static_cast<int64_t>(prompt.size());
-  impl_->tokens.submit({prompt, params});
+  Impl::Call call(*impl_);
+  call.add(impl_->tokens.submit({prompt, params}));
   while (!impl_->tokens.idle())
     for (const TokenEvent& event : impl_->tokens.step()) {
       add_token(generation, event.token, params);

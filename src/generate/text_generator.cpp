@@ -10,8 +10,9 @@ std::vector<int32_t> TextGenerator::encode(std::string_view prompt) const {
 }
 
 uint64_t TextGenerator::submit(std::vector<int32_t> prompt, const SamplingParams& params) {
+  Answer answer{Detokenizer(tokenizer_, true), StopStrings(params.stop), params.min_tokens, 0};
   uint64_t id = session_.submit({std::move(prompt), params});
-  answers_.emplace(id, Answer{Detokenizer(tokenizer_, true), StopStrings(params.stop), params.min_tokens, 0});
+  answers_.emplace(id, std::move(answer));
   return id;
 }
 
