@@ -60,6 +60,13 @@ class Bench {
                                                  std::min(3, options.repetitions));
   }
 
+  // A batch that one step cannot hold would be measured as the smaller one that it can.
+  void check(const Workload& work) const {
+    const int64_t most = session_.limits().max_batch_size;
+    if (work.batch > most)
+      fail(ErrorCode::kUsage, "the batch size is {}; the engine's max_batch_size is {}", work.batch, most);
+  }
+
   // Every repetition: ceiling, prefill, ceilings, a run of decode steps, ceiling. A share is taken of the mean of the
   // ceilings before and after.
   std::pair<BenchRow, BenchRow> measure(const Workload& work) {
@@ -129,10 +136,23 @@ class Bench {
     prefilled(seconds_since(start));
     for (int64_t i = 0; i < answer; ++i) {
       start = Clock::now();
-      session_.step();
+      const size_t tokens = session_.step().size();
       decoded(seconds_since(start));
+      if (tokens < ids.size()) refuse_part(work, tokens);
     }
     for (uint64_t id : ids) session_.cancel(id);
+  }
+
+  // A step that decoded only some of the sequences says nothing about the batch.
+  [[noreturn]] void refuse_part(const Workload& work, size_t tokens) const {
+    if (session_.scheduler().waiting() > 0 || session_.scheduler().preemptions() > 0)
+      fail(ErrorCode::kDoesNotFit,
+           "the KV cache does not hold {} sequences of {} prompt and {} new tokens at once, only {} of them",
+           work.batch, work.prompt, work.answer, tokens);
+    fail(ErrorCode::kUsage,
+         "{} sequences of {} prompt and {} new tokens leave no room below max_seq_len {} for the tokens that the first "
+         "ones make while the prompts of the others run; fewer new tokens are needed",
+         work.batch, work.prompt, work.answer, session_.limits().max_seq_len);
   }
 
   TokenRequest request(const Workload& work, int64_t answer) {
@@ -196,6 +216,7 @@ std::vector<BenchRow> measure_speed(std::shared_ptr<const LoadedEngine> engine, 
         work.push_back({batch, prompt, answer});
       }
   Bench bench(std::move(engine), options);
+  for (const Workload& each : work) bench.check(each);
   std::vector<BenchRow> rows;
   for (size_t i = 0; i < work.size(); ++i) {
     auto [prefill, decode] = bench.measure(work[i]);

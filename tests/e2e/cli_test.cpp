@@ -112,6 +112,24 @@ TEST_F(Cli, BenchReports) {
   }
 }
 
+TEST_F(Cli, BenchRefusesABatchThatNoStepHolds) {
+  BuildConfig config = untuned("float32");
+  config.max_seq_len = 64;
+  const Engine engine = quick_engine(toy_model("llama"), config);
+  auto bench = [&](const char* batch, const char* answer) {
+    return run_ingot({"bench", engine.directory(), "--prompt-tokens", "40", "--new-tokens", answer, "--batch-size",
+                      batch, "--repetitions", "1"});
+  };
+  ProgramRun large = bench("1,17", "2");
+  EXPECT_EQ(large.code, 2);
+  EXPECT_EQ(large.out, "");
+  EXPECT_TRUE(contains(large.err, "the batch size is 17; the engine's max_batch_size is 16")) << large.err;
+  // A step takes fewer tokens than 16 prompts have: the first sequences are at their end before the last ones begin.
+  ProgramRun cut = bench("16", "23");
+  EXPECT_EQ(cut.code, 2);
+  EXPECT_TRUE(contains(cut.err, "fewer new tokens are needed")) << cut.err;
+}
+
 TEST_F(Cli, RunReports) {
   Json json = json_of(run_ingot({"run", baker(), "The old man", "-n", "8", "--ignore-eos", "--json"}));
   EXPECT_EQ(keys(json), (Keys{"text", "ids", "prompt_tokens", "new_tokens", "finish_reason", "ms_first_token",
