@@ -26,7 +26,7 @@ class TextCodec {
 };
 
 struct SessionConfig {
-  int threads = 0;              // 0: what the engine was tuned for
+  int threads = 0;              // 0: what the engine was tuned for; at most 1024
   int64_t kv_cache_memory = 0;  // bytes; 0: as much as max_batch_size full sequences need, at most half of what is free
                                 // on a machine, or 90 % on a GPU
   double kv_cache_fraction = 0;  // with kv_cache_memory 0: this part of what is free, more than 0 and at most 1

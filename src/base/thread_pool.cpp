@@ -3,6 +3,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -28,10 +31,19 @@ int usable_cpus() {
 }
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error& error) {  // no thread may be left running when its std::thread goes
+    const size_t started = workers_.size() + 1;
+    join();
+    fail(ErrorCode::kRuntime, "cannot start thread {} of {}: {}; fewer threads are needed", started + 1, threads,
+         error.code().message());
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { join(); }
+
+void ThreadPool::join() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

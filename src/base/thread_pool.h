@@ -16,7 +16,7 @@ namespace ingot {
 
 class ThreadPool {
  public:
-  // `threads` counts the calling thread; at least 1.
+  // `threads` counts the calling thread; at least 1. Throws an Error when the system refuses a thread.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -47,6 +47,7 @@ class ThreadPool {
   using RawFunction = void (*)(void*, int);
   void run_raw(RawFunction function, void* state);
   void work(int index);
+  void join();
 
   RawFunction function_ = nullptr;
   void* state_ = nullptr;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "generate/pad_decodes.h"
 #include "tensor/sample_columns.h"
 
@@ -78,7 +79,13 @@ constexpr double kPartOfGpu = 0.9;
 
 int64_t smaller_wish(int64_t limit, int64_t wish) { return wish > 0 ? std::min(limit, wish) : limit; }
 
+constexpr int kMostThreads = 1024;  // as for a build
+
 int thread_count(const LoadedEngine& engine, int wish) {
+  if (wish < 0 || wish > kMostThreads)
+    fail(ErrorCode::kUsage, "threads is {}, needed 0 (what the engine was tuned for) to {}", wish, kMostThreads);
+  if (wish > usable_cpus())
+    log_warning("{} threads share {} usable CPUs; one thread per CPU is faster", wish, usable_cpus());
   if (wish > 0) return wish;
   const Json* build = engine.config().find("build_config");
   int64_t tuned = build ? build->get("threads", 0) : 0;

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <fstream>
 
 #include "base/error.h"
@@ -117,6 +119,23 @@ TEST(AtomicFile, ReportsAFullDisk) {
   std::string text = message_of([] { write_text_file("/proc/ingot", "x"); });
   EXPECT_NE(text.find("cannot create"), std::string::npos);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they need more than a process may have here
+TEST(ThreadPool, ThreadsThatCannotBeStartedAreAnError) {
+  auto start = [] {
+    const rlimit some{uint64_t{2} << 30, uint64_t{2} << 30};  // of address space: too little for so many stacks
+    setrlimit(RLIMIT_AS, &some);
+    try {
+      ThreadPool pool(1000);
+    } catch (const Error& error) {
+      std::fputs(error.what(), stderr);
+      std::exit(static_cast<int>(error.code()));
+    }
+    std::exit(100);
+  };
+  EXPECT_EXIT(start(), testing::ExitedWithCode(1), "cannot start thread [0-9]+ of 1000");
+}
+#endif
 
 TEST(ThreadPool, RunsEveryIndexOnce) {
   for (int threads : {1, 2, 5}) {

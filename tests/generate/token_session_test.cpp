@@ -157,6 +157,18 @@ TEST_F(TokenSessionTest, RefusesWhatItCannotServe) {
   EXPECT_EQ(finish(small).at(id).ids, model_.continuation(prompt(5, 1), static_cast<size_t>(most)));
 }
 
+TEST_F(TokenSessionTest, RefusesImpossibleThreads) {
+  for (int threads : {-1, 1025, 20000}) {
+    try {
+      TokenSession one(engine_, {{.threads = threads}, {{}}});
+      ADD_FAILURE() << threads;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("needed 0"), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST_F(TokenSessionTest, ReadsLimitsAndEosFromTheDirectory) {
   Path folder = std::filesystem::temp_directory_path() / ("ingot_session_" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
