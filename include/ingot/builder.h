@@ -34,7 +34,7 @@ struct BuildConfig {
   bool gather_context_logits = false;  // one step may give the logits of all its tokens, not only of a few rows
   std::string kv_cache_type;           // "paged", or empty
   std::string dtype;                   // float32, float16 or bfloat16; empty: the checkpoint's
-  std::string target = "cpu";          // cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx
+  std::string target = "cpu";          // cpu, cpu:portable, cpu:avx2, cpu:avx512, cpu:amx, cuda, cuda:sm_90a, …
   int threads = 0;                     // that the engine is tuned for; 0: all this process may use
   int opt_level = 3;                   // 0: no measuring … 5: most careful
   bool strongly_typed = true;
@@ -66,6 +66,8 @@ struct BuildReport {
 // A checkpoint opened for building: configuration and tensor headers; weights stay on disk.
 class PretrainedModel {
  public:
+  PretrainedModel(const PretrainedModel&) = default;  // and no move: what is moved from stays whole
+  PretrainedModel& operator=(const PretrainedModel&) = default;
   // A Hugging Face directory.
   static PretrainedModel from_pretrained(const std::string& directory);
   // Random normal weights for a config.json (or a directory with one): the same seed gives the same weights.
@@ -78,6 +80,7 @@ class PretrainedModel {
   Impl& impl() const { return *impl_; }
 
  private:
+  PretrainedModel() = default;
   std::shared_ptr<Impl> impl_;
 };
 
@@ -118,6 +121,8 @@ struct BuilderOptions {
 // share these times.
 class BuilderConfig {
  public:
+  BuilderConfig(const BuilderConfig&) = default;  // and no move: what is moved from stays whole
+  BuilderConfig& operator=(const BuilderConfig&) = default;
   const std::string& precision() const { return build_.dtype; }
   const BuildConfig& build_config() const { return build_; }
   const std::map<std::string, std::string>& extra() const { return extra_; }
@@ -136,11 +141,14 @@ class BuilderConfig {
 // itself and not part of this interface.)
 class NetworkDefinition {
  public:
+  NetworkDefinition(const NetworkDefinition&) = default;  // and no move: what is moved from stays whole
+  NetworkDefinition& operator=(const NetworkDefinition&) = default;
   std::string text() const;                           // the form of docs/ir.md
   std::vector<std::string> named_parameters() const;  // the weights, in the order of their use
 
  private:
   friend class Builder;
+  NetworkDefinition() = default;
   struct Impl;
   std::shared_ptr<const Impl> impl_;
 };

@@ -23,6 +23,8 @@ Engine build(const PretrainedModel& model, const BuildConfig& config);
 
 class Engine {
  public:
+  Engine(const Engine&) = default;  // and no move: what is moved from stays whole
+  Engine& operator=(const Engine&) = default;
   // A directory that a build wrote. Throws an Error with kIncompatible when the engine is damaged, of another format
   // version, or needs what this machine lacks.
   static Engine from_dir(const std::string& directory, const EngineOptions& options = {});
@@ -44,6 +46,7 @@ class Engine {
 
  private:
   friend Engine build(const PretrainedModel& model, const BuildConfig& config);
+  Engine() = default;
   std::shared_ptr<const Impl> impl_;
 };
 

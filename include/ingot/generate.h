@@ -16,11 +16,14 @@ namespace ingot {
 // A model's tokenizer. Works on any directory that holds a tokenizer.json.
 class TextCodec {
  public:
+  TextCodec(const TextCodec&) = default;  // and no move: what is moved from stays whole
+  TextCodec& operator=(const TextCodec&) = default;
   static TextCodec from_dir(const std::string& directory);
   std::vector<int32_t> encode(const std::string& text, bool add_special_tokens) const;
   std::string decode(const std::vector<int32_t>& ids, bool skip_special_tokens) const;
 
  private:
+  TextCodec() = default;
   struct Impl;
   std::shared_ptr<const Impl> impl_;
 };
@@ -50,6 +53,8 @@ using TextCallback = std::function<bool(const std::string& piece)>;
 // generates needs a session of its own. A call that throws, or whose callback does, leaves nothing behind.
 class Session {
  public:
+  Session(const Session&) = default;  // and no move: what is moved from stays whole
+  Session& operator=(const Session&) = default;
   explicit Session(const Engine& engine, const SessionConfig& config = {});
   // An empty prompt and one that exceeds the engine's limits are usage Errors that say the limit.
   Generation generate(const std::string& prompt, const SamplingParams& params, const TextCallback& on_text = {});
