@@ -23,7 +23,7 @@ struct SamplingParams {
   std::vector<int32_t> stop_ids;
   bool ignore_eos = false;
   int64_t min_tokens = 0;  // no stop before
-  int64_t max_tokens = 128;
+  int64_t max_tokens = 0;  // 0: 128, or as many as the engine has room for behind the prompt
 };
 
 }  // namespace ingot

@@ -64,9 +64,9 @@ void check_sampling(const SamplingParams& p) {
         "above 0");
   check(std::isfinite(p.presence_penalty), "presence_penalty", p.presence_penalty, "a number");
   check(std::isfinite(p.frequency_penalty), "frequency_penalty", p.frequency_penalty, "a number");
-  check(p.max_tokens >= 1, "max_tokens", static_cast<double>(p.max_tokens), "1 or more");
-  check(p.min_tokens >= 0 && p.min_tokens <= p.max_tokens, "min_tokens", static_cast<double>(p.min_tokens),
-        "between 0 and max_tokens");
+  check(p.max_tokens >= 0, "max_tokens", static_cast<double>(p.max_tokens), "1 or more, or 0 for the usual number");
+  check(p.min_tokens >= 0 && (p.max_tokens == 0 || p.min_tokens <= p.max_tokens), "min_tokens",
+        static_cast<double>(p.min_tokens), "between 0 and max_tokens");
   for (const std::string& stop : p.stop)
     if (stop.empty()) fail(ErrorCode::kUsage, "a stop string is empty");
 }

@@ -8,6 +8,8 @@ namespace ingot {
 
 namespace {
 
+constexpr int64_t kDefaultMaxTokens = 128;
+
 std::vector<int32_t> ids_of(const Json& config) {
   const Json* value = config.is_object() ? config.find_set("eos_token_id") : nullptr;
   if (!value) return {};
@@ -60,12 +62,20 @@ void TokenSession::check(const TokenRequest& request) const {
   for (int32_t id : request.ids)
     if (id < 0 || id >= runner_.vocab_size())
       fail(ErrorCode::kUsage, "the prompt holds the id {}; the model knows 0 to {}", id, runner_.vocab_size() - 1);
+  for (int32_t id : request.params.stop_ids)
+    if (id < 0 || id >= runner_.vocab_size())
+      fail(ErrorCode::kUsage, "the stop id {} can never come; the model knows 0 to {}", id, runner_.vocab_size() - 1);
   auto tokens = static_cast<int64_t>(request.ids.size());
   if (max_input_len_ > 0 && tokens > max_input_len_)
     fail(ErrorCode::kUsage, "the prompt has {} tokens; the engine's max_input_len is {}", tokens, max_input_len_);
 }
 
 uint64_t TokenSession::submit(TokenRequest request) {
+  if (request.params.max_tokens == 0) {
+    // A prompt without room for one token is refused for that below.
+    const int64_t room = max_new_tokens(static_cast<int64_t>(request.ids.size()));
+    request.params.max_tokens = std::clamp<int64_t>(room, 1, kDefaultMaxTokens);
+  }
   check(request);
   std::vector<int32_t> stops = request.params.stop_ids;
   if (!request.params.ignore_eos) stops.insert(stops.end(), eos_ids_.begin(), eos_ids_.end());

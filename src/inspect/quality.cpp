@@ -56,6 +56,7 @@ void compare_greedy(const std::shared_ptr<const LoadedEngine>& engine, const Ref
   // A continuation may be given with its prompt.
   if (greedy.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), greedy.begin()))
     greedy.erase(greedy.begin(), greedy.begin() + static_cast<std::ptrdiff_t>(prompt.size()));
+  if (greedy.empty()) return;
   TokenSessionOptions options;
   options.runner.threads = threads;
   options.eos_ids = std::vector<int32_t>{};
@@ -109,6 +110,8 @@ Perplexity measure_perplexity(std::shared_ptr<const LoadedEngine> engine, const 
 
 Verification compare_logits(std::shared_ptr<const LoadedEngine> engine, const Path& path, double tolerance,
                             int threads) {
+  if (!(tolerance >= 0) || std::isinf(tolerance))
+    fail(ErrorCode::kUsage, "the tolerance is {}, needed a number above 0, or 0 for the usual one", tolerance);
   Reference reference(path);
   std::vector<int32_t> ids = reference.ids("input_ids");
   TensorView expected = reference.view("logits");

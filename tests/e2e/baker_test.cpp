@@ -279,7 +279,7 @@ TEST(Baker, ParametersOutOfRangeAreNamed) {
   refused([](SamplingParams& p) { p.min_p = -0.1f; }, "min_p");
   refused([](SamplingParams& p) { p.top_k = -3; }, "top_k");
   refused([](SamplingParams& p) { p.repetition_penalty = 0; }, "repetition_penalty");
-  refused([](SamplingParams& p) { p.max_tokens = 0; }, "max_tokens");
+  refused([](SamplingParams& p) { p.max_tokens = -1; }, "max_tokens");
   refused([](SamplingParams& p) { p.min_tokens = 9; }, "min_tokens");
   refused([](SamplingParams& p) { p.temperature = NAN; }, "temperature");
 }

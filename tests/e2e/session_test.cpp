@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <stdexcept>
+#include <type_traits>
+#include <utility>
 
 #include "e2e/models.h"
 #include "ingot/generate.h"
@@ -48,6 +50,37 @@ class SessionCalls : public testing::Test {
 
   Session session_{baker_engine()};
 };
+
+template <class... T>
+constexpr bool kNoneCanBeEmpty = (!std::is_default_constructible_v<T> && ...);
+static_assert(kNoneCanBeEmpty<Engine, PretrainedModel, TextCodec, Session, BuilderConfig, NetworkDefinition>);
+
+TEST_F(SessionCalls, WhatIsMovedFromIsStillWhole) {
+  Engine engine = baker_engine();
+  const Engine moved = std::move(engine);
+  EXPECT_EQ(engine.directory(), moved.directory());  // NOLINT(bugprone-use-after-move): that is the point
+  const Session other = std::move(session_);
+  expect_untouched();
+}
+
+TEST_F(SessionCalls, WithoutANumberOfTokensTheRoomIsTheLimit) {
+  SamplingParams params;
+  params.ignore_eos = true;
+  auto prompt = [](int64_t length) { return std::vector<int32_t>(static_cast<size_t>(length), 5); };
+  EXPECT_EQ(session_.generate_ids(prompt(3), params).new_tokens, 128);
+  const int64_t most = baker_engine().max_seq_len();
+  EXPECT_EQ(session_.generate_ids(prompt(most - 5), params).new_tokens, 5);
+  expect_usage_error([&] { session_.generate_ids(prompt(most), params); }, "max_seq_len");
+}
+
+TEST_F(SessionCalls, AStopIdThatTheModelLacksIsRefused) {
+  SamplingParams params = tokens(2);
+  params.stop_ids = {999999};
+  expect_usage_error([&] { session_.generate("The whale", params); }, "the stop id 999999");
+  params.stop_ids = {-1};
+  expect_usage_error([&] { session_.generate("The whale", params); }, "the stop id -1");
+  expect_untouched();
+}
 
 TEST_F(SessionCalls, ABadPromptAmongOthersLeavesNothing) {
   expect_usage_error([&] { session_.generate_all({"Once upon a time", ""}, tokens(12)); }, "prompt 2");

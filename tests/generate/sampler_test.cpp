@@ -205,7 +205,7 @@ TEST(SamplerTest, RefusesParametersOutOfRange) {
   refused({.presence_penalty = INFINITY}, "presence_penalty");
   refused({.frequency_penalty = NAN}, "frequency_penalty");
   refused({.stop = {""}}, "stop string");
-  refused({.max_tokens = 0}, "max_tokens");
+  refused({.max_tokens = -1}, "max_tokens");
   refused({.min_tokens = 5, .max_tokens = 4}, "min_tokens");
 }
 
