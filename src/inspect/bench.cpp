@@ -65,6 +65,10 @@ class Bench {
     const int64_t most = session_.limits().max_batch_size;
     if (work.batch > most)
       fail(ErrorCode::kUsage, "the batch size is {}; the engine's max_batch_size is {}", work.batch, most);
+    const int64_t longest = session_.limits().max_seq_len;
+    if (work.prompt >= longest || work.answer >= longest - work.prompt)
+      fail(ErrorCode::kUsage, "{} prompt and {} new tokens, and one to end with, exceed the engine's max_seq_len of {}",
+           work.prompt, work.answer, longest);
   }
 
   // Every repetition: ceiling, prefill, ceilings, a run of decode steps, ceiling. A share is taken of the mean of the

@@ -216,7 +216,7 @@ TEST_F(Cli, UnderscoresAndUnitsAreAccepted) {
 }
 
 TEST_F(Cli, OfFlagsGivenTwiceTheLastCounts) {
-  build_json({"--max-batch-size", "4", "--max-batch-size", "8"});
+  build_json({"--max-batch-size", "4", "--max-batch-size", "8", "-O", "0"});
   EXPECT_EQ(build_config().at("max_batch_size").as_int(), 8);
   EXPECT_EQ(run_ingot({"run", baker(), "The", "-n", "1", "--temperature", "1", "--temperature", "0"}).code, 0);
 }
@@ -261,12 +261,33 @@ TEST_F(Cli, ASavedConfigurationIsAConfigurationFile) {
   EXPECT_EQ(load_config(directory_ / "saved.json").max_batch_size, 3);
 }
 
+TEST_F(Cli, AListInAConfigurationFileIsOneFlagForEachElement) {
+  auto run_with = [&](const std::string& config) {
+    write_text_file(directory_ / "run.json", config);
+    return run_ingot({"run", baker(), "The old man", "-n", "30", "--config", directory_ / "run.json"});
+  };
+  const std::vector<std::string> flags = {"run", baker(), "The old man", "-n", "30", "--stop", "and", "--stop", "a,b"};
+  const std::string wanted = run_ingot(flags).out;
+  EXPECT_EQ(run_with("{\"stop\": [\"and\", \"a,b\"]}").out, wanted);
+  EXPECT_NE(run_with("{}").out, wanted);
+  const Json plain = json_of(run_ingot({"run", baker(), "The old man", "-n", "4", "--ignore-eos", "--json"}));
+  const std::string id = plain.at("ids").as_array()[1].dump();
+  const Json stopped = json_of(run_with("{\"stop_id\": [4095, " + id + "], \"json\": true}"));
+  EXPECT_EQ(stopped.at("new_tokens").as_int(), 2) << stopped.dump();
+  // A list of one flag stays one value.
+  write_text_file(directory_ / "bench.json", "{\"batch_size\": [1, 2], \"new_tokens\": 1, \"prompt_tokens\": 4}");
+  Json rows =
+      json_of(run_ingot({"bench", toy(), "--config", directory_ / "bench.json", "--repetitions", "1", "--json"}));
+  EXPECT_EQ(rows.as_array().size(), 4u);
+}
+
 TEST_F(Cli, WrongConfigurationFilesAreRefused) {
   write_text_file(directory_ / "flags.json", "{\"max_bach_size\": 4}");
   ProgramRun run =
       run_ingot({"build", toy_model("llama"), "--config", directory_ / "flags.json", "-o", directory_ / "e"});
   EXPECT_EQ(run.code, 2);
-  EXPECT_TRUE(contains(run.err, "max-bach-size")) << run.err;
+  EXPECT_TRUE(contains(run.err, "flags.json: key \"max_bach_size\"")) << run.err;
+  EXPECT_TRUE(contains(run.err, "the nearest is \"max-batch-size\"")) << run.err;
   write_text_file(directory_ / "flags.json", "{\"max_batch_size\": ");
   run = run_ingot({"build", toy_model("llama"), "--config", directory_ / "flags.json", "-o", directory_ / "e"});
   EXPECT_NE(run.code, 0);
@@ -280,7 +301,8 @@ TEST_F(Cli, TheEnvironmentSetsThreadsAndLog) {
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_TRUE(contains(run.err, "info: ")) << run.err;
   EXPECT_EQ(build_config().at("threads").as_int(), 1);
-  EXPECT_EQ(run_ingot({"devices"}, {.environment = {"INGOT_THREADS=many"}}).code, 2);
+  for (const char* wrong : {"INGOT_THREADS=many", "INGOT_THREADS=-5", "INGOT_THREADS=1025", "INGOT_LOG=bogus"})
+    EXPECT_EQ(run_ingot({"devices"}, {.environment = {wrong}}).code, 2) << wrong;
 }
 
 // --- running --------------------------------------------------------------------------------------------------------
@@ -320,6 +342,43 @@ TEST_F(Cli, RunTakesStopStringsAnywhere) {
   EXPECT_FALSE(contains(behind.out, "was") || contains(behind.out, "and")) << behind.out;
 }
 
+TEST_F(Cli, NumbersAreExact) {
+  auto answer = [&](const char* seed, const char* top_k) {
+    const ProgramRun run = run_ingot(
+        {"run", baker(), "The old man", "-n", "12", "--temperature", "1.5", "--seed", seed, "--top-k", top_k});
+    EXPECT_EQ(run.code, 0) << run.err;
+    return run.out;
+  };
+  EXPECT_NE(answer("9007199254740993", "0"), answer("9007199254740992", "0"));
+  EXPECT_NE(answer("18446744073709551615", "0"), answer("0", "0"));
+  EXPECT_EQ(answer("3", "4294967297"), answer("3", "0"));
+  auto memory = [&](const char* text) {
+    return json_of(run_ingot({"estimate", toy_model("llama"), "--memory", text, "--json"})).at("memory_bytes").as_int();
+  };
+  EXPECT_EQ(memory("9007199254740993"), 9007199254740993);
+  EXPECT_EQ(memory("1.5G"), 3 * (int64_t{1} << 29));
+}
+
+TEST_F(Cli, AnEngineIsNotTakenForAnotherOne) {
+  const std::vector<std::vector<std::string>> verbs = {{"run", toy(), "x", "-n", "1"},
+                                                       {"bench", toy()},
+                                                       {"eval", "perplexity", toy(), "--text", "t"},
+                                                       {"verify", toy(), "--reference", reference()}};
+  write_text_file(directory_ / "t", "a text");
+  for (std::vector<std::string> verb : verbs) {
+    std::replace(verb.begin(), verb.end(), std::string("t"), directory_ / "t");
+    for (const auto& [flag, value] : {std::pair{"--dtype", "bfloat16"}, {"--target", "cuda"}}) {
+      std::vector<std::string> arguments = verb;
+      arguments.insert(arguments.end(), {flag, value});
+      const ProgramRun run = run_ingot(arguments);
+      EXPECT_EQ(run.code, 2) << verb[0];
+      EXPECT_TRUE(contains(run.err, std::string(flag) + " is " + value) && contains(run.err, "is an engine"))
+          << run.err;
+    }
+  }
+  EXPECT_EQ(run_ingot({"verify", toy(), "--reference", reference(), "--dtype", "float32", "--target", "cpu"}).code, 0);
+}
+
 TEST_F(Cli, RunBuildsAModelFirst) {
   // With a short context there is less to measure.
   std::string model = copy_of_model(baker_7m(), directory_);
@@ -344,7 +403,7 @@ TEST_F(Cli, EveryVerbHasHelpThatNamesItsFlags) {
        {"--output-dir",     "--target",       "--dtype",   "--max-batch-size", "--max-seq-len",    "--max-input-len",
         "--max-num-tokens", "--timing-cache", "-O0",       "--frozen",         "--disable",        "--random-weights",
         "--seed",           "--max-host-mem", "--dry-run", "--strict",         "--tactic-sources", "--threads",
-        "--json",           "--progress"}},
+        "--json",           "--progress",     "--config"}},
       {{"estimate"}, {"--memory", "--max-batch-size", "--dtype", "--json"}},
       {{"run"},
        {"--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty",
@@ -372,6 +431,10 @@ TEST_F(Cli, EveryVerbHasHelpThatNamesItsFlags) {
     EXPECT_TRUE(contains(help.out, "Exit codes")) << help.out;
   }
   EXPECT_EQ(run_ingot({"--version"}).code, 0);
+  EXPECT_EQ(run_ingot({"help"}).out, all.out);
+  EXPECT_EQ(run_ingot({"help", "eval", "perplexity"}).out, run_ingot({"eval", "perplexity", "--help"}).out);
+  for (const char* verb : {"build", "estimate", "run", "bench", "verify"})
+    EXPECT_TRUE(contains(run_ingot({verb, "--help"}).out, "cuda:sm_80")) << verb;
 }
 
 TEST_F(Cli, WrongUsageExitsWith2AndSaysWhat) {
@@ -380,10 +443,28 @@ TEST_F(Cli, WrongUsageExitsWith2AndSaysWhat) {
     std::string said;
   };
   const Wrong wrongs[] = {
-      {{}, "subcommand"},
+      {{}, "a verb is needed: build"},
       {{"biuld", "x"}, "there is no verb \"biuld\""},
       {{"build"}, "model"},
-      {{"build", toy_model("llama"), "--banana"}, "--banana"},
+      {{"build", toy_model("llama"), "--banana"}, "has no flag \"--banana\"; the nearest is"},
+      {{"build", toy_model("llama"), "--max-batch-siz", "4"}, "the nearest is \"--max-batch-size\""},
+      {{"run", baker(), "two", "words"}, "`ingot run` takes no further argument, found \"words\""},
+      {{"run", baker(), "x", "--threads", "-1"}, "--threads is -1, needed 0 to 1024"},
+      {{"run", baker(), "x", "--threads", "4294967298"}, "needed 0 to 1024"},
+      {{"bench", baker(), "--threads", "20000"}, "needed 0 to 1024"},
+      {{"eval", "perplexity", baker(), "--text", "x", "--threads", "-1"}, "needed 0 to 1024"},
+      {{"verify", toy(), "--reference", reference(), "--threads", "1025"}, "needed 0 to 1024"},
+      {{"run", baker(), "x", "-n", "0"}, "--max-tokens is 0, needed 1 or more"},
+      {{"run", baker(), "x", "--seed", "18446744073709551616"}, "--seed"},
+      {{"run", baker(), "x", "--progress", "bogus"}, "--progress is \"bogus\""},
+      {{"run", baker(), "x", "--kv-cache-memory", "0"}, "--kv-cache-memory"},
+      {{"run", baker(), "x", "--kv-cache-memory", "0.0"}, "--kv-cache-memory"},
+      {{"estimate", toy_model("llama"), "--memory", "-5"}, "--memory"},
+      {{"estimate", toy_model("llama"), "--memory", "0"}, "--memory"},
+      {{"build", toy_model("llama"), "-o", "e", "--kv-cache-type", "bogus"}, "\"bogus\""},
+      {{"verify", toy(), "--reference", reference(), "--tolerance", "-1"}, "needed a number above 0"},
+      {{"verify", toy(), "--reference", reference(), "--tolerance", "0"}, "needed a number above 0"},
+      {{"verify", toy(), "--reference", reference(), "--tolerance", "nan"}, "needed a number above 0"},
       {{"build", toy_model("llama")}, "-o ENGINE_DIR"},
       {{"build", toy_model("llama"), "-o", "e", "-O9"}, "opt_level"},
       {{"build", toy_model("llama"), "-o", "e", "--dtype", "float12"}, "float12"},
@@ -402,6 +483,8 @@ TEST_F(Cli, WrongUsageExitsWith2AndSaysWhat) {
     ProgramRun run = run_ingot(wrong.arguments);
     EXPECT_EQ(run.code, 2) << wrong.said;
     EXPECT_TRUE(contains(run.err, wrong.said)) << wrong.said << " is not in: " << run.err;
+    EXPECT_TRUE(run.err.starts_with("ingot: ")) << run.err;
+    EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
     EXPECT_EQ(run.out, "") << wrong.said;
   }
 }

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -16,21 +18,34 @@ namespace {
 
 struct Unit {
   const char* suffix;
-  double factor;
+  uint64_t factor;
 };
-constexpr Unit kUnits[] = {{"", 1},
-                           {"k", 1024},
-                           {"K", 1024},
-                           {"KiB", 1024},
-                           {"M", 1024.0 * 1024},
-                           {"MiB", 1024.0 * 1024},
-                           {"G", 1024.0 * 1024 * 1024},
-                           {"GiB", 1024.0 * 1024 * 1024},
-                           {"T", 1024.0 * 1024 * 1024 * 1024},
-                           {"TiB", 1024.0 * 1024 * 1024 * 1024},
-                           {"kB", 1e3},
-                           {"MB", 1e6},
-                           {"GB", 1e9}};
+constexpr uint64_t kKibi = 1024, kMebi = kKibi * kKibi, kGibi = kKibi * kMebi, kTebi = kKibi * kGibi;
+constexpr Unit kUnits[] = {{"", 1},        {"k", kKibi},    {"K", kKibi},      {"KiB", kKibi}, {"M", kMebi},
+                           {"MiB", kMebi}, {"G", kGibi},    {"GiB", kGibi},    {"T", kTebi},   {"TiB", kTebi},
+                           {"kB", 1000},   {"MB", 1000000}, {"GB", 1000000000}};
+
+// The magnitude of a number and its unit, exactly; nullopt when it is not whole or beyond 64 bits.
+std::optional<uint64_t> whole_number(std::string_view text) {
+  const char *begin = text.data(), *end = begin + text.size();
+  uint64_t whole = 0;
+  double real = 0;
+  auto [whole_end, whole_error] = std::from_chars(begin, end, whole);
+  auto [real_end, real_error] = std::from_chars(begin, end, real, std::chars_format::fixed);
+  if (real_error != std::errc() || text.starts_with("-")) return std::nullopt;
+  for (const Unit& unit : kUnits) {
+    if (std::string_view(real_end, static_cast<size_t>(end - real_end)) != unit.suffix) continue;
+    if (whole_end == real_end) {  // without a decimal point
+      if (whole_error != std::errc() || whole > UINT64_MAX / unit.factor) return std::nullopt;
+      return whole * unit.factor;
+    }
+    const double value = real * static_cast<double>(unit.factor);
+    constexpr double kExact = 1ull << 53;
+    if (value != std::floor(value) || value > kExact) return std::nullopt;
+    return static_cast<uint64_t>(value);
+  }
+  return std::nullopt;
+}
 
 std::string flag_text(const Json& value) {
   if (value.is_string()) return value.as_string();
@@ -40,75 +55,89 @@ std::string flag_text(const Json& value) {
   return join(parts, ",");
 }
 
-void append_flags(const std::string& path, std::vector<std::string>& flags) {
-  Scope scope(format("--config {}", path));
-  Json json = parse_json(MappedFile(path).text());
-  const Json* inner = json.find("builder_config");
-  if (!inner) inner = json.find("build_config");  // an engine's config.json
-  for (const auto& [key, value] : (inner ? *inner : json).as_object()) {
-    std::string name = "--" + key;
-    std::replace(name.begin(), name.end(), '_', '-');
-    if (value.is_bool()) {
-      flags.push_back(name + (value.as_bool() ? "=true" : "=false"));
-    } else if (!value.is_null() && flag_text(value) != "") {
-      flags.push_back(name + "=" + flag_text(value));
-    }
-  }
-}
-
 }  // namespace
 
-int64_t parse_size(const std::string& text, const std::string& flag) {
-  double number = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  std::string suffix(error == std::errc() ? end : text.data(), text.data() + text.size());
-  for (const Unit& unit : kUnits) {
-    if (error != std::errc() || suffix != unit.suffix) continue;
-    double value = number * unit.factor;
-    if (value != std::floor(value) || std::abs(value) > 9e18) break;
-    return static_cast<int64_t>(value);
-  }
+uint64_t parse_count(const std::string& text, const std::string& flag) {
+  if (const auto value = whole_number(text)) return *value;
   fail(ErrorCode::kUsage, "{} is a whole number such as 512, 8k or 4GiB, not \"{}\"", flag, text);
+}
+
+int64_t parse_size(const std::string& text, const std::string& flag) {
+  const bool negative = text.starts_with("-");
+  const auto value = whole_number(std::string_view(text).substr(negative ? 1 : 0));
+  if (!value || *value > static_cast<uint64_t>(INT64_MAX))
+    fail(ErrorCode::kUsage, "{} is a whole number such as 512, 8k or 4GiB, not \"{}\"", flag, text);
+  return negative ? -static_cast<int64_t>(*value) : static_cast<int64_t>(*value);
+}
+
+int64_t parse_size(const std::string& text, const std::string& flag, Range range) {
+  const int64_t value = parse_size(text, flag);
+  if (value >= range.least && value <= range.most) return value;
+  if (range.most == INT64_MAX) fail(ErrorCode::kUsage, "{} is {}, needed {} or more", flag, text, range.least);
+  fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", flag, text, range.least, range.most);
 }
 
 std::vector<int64_t> parse_sizes(const std::string& text, const std::string& flag) {
   std::vector<int64_t> values;
   for (size_t begin = 0; begin <= text.size();) {
     size_t end = std::min(text.find(',', begin), text.size());
-    values.push_back(parse_size(text.substr(begin, end - begin), flag));
+    values.push_back(parse_size(text.substr(begin, end - begin), flag, {1, INT64_MAX}));
     begin = end + 1;
   }
   return values;
 }
 
-std::vector<std::string> normalized_arguments(std::vector<std::string> arguments) {
-  std::vector<std::string> rest, from_file;
+Arguments normalized_arguments(std::vector<std::string> arguments) {
+  Arguments result;
   for (size_t i = 0; i < arguments.size(); ++i) {
     std::string& argument = arguments[i];
     if (argument == "--") {
-      rest.insert(rest.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i), arguments.end());
+      result.words.insert(result.words.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i), arguments.end());
       break;
     }
     if (argument.starts_with("--")) {
       size_t end = std::min(argument.find('='), argument.size());
       std::replace(argument.begin(), argument.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
     }
-    if (argument.size() == 3 && argument.starts_with("-O")) argument = "--opt-level=" + argument.substr(2);
     if (argument == "--config") {
       if (i + 1 == arguments.size()) fail(ErrorCode::kUsage, "--config needs a file");
-      append_flags(arguments[++i], from_file);
+      result.config_files.push_back(arguments[++i]);
     } else if (argument.starts_with("--config=")) {
-      append_flags(argument.substr(9), from_file);
+      result.config_files.push_back(argument.substr(9));
     } else {
-      rest.push_back(argument);
+      result.words.push_back(argument);
     }
   }
-  // Behind the verb, before the flags of the command line.
-  size_t verb = verb_position(rest);
-  size_t words = verb < rest.size() && rest[verb] == "eval" ? 2 : 1;
-  auto place = rest.begin() + static_cast<std::ptrdiff_t>(std::min(verb + words, rest.size()));
-  rest.insert(place, from_file.begin(), from_file.end());
-  return rest;
+  std::vector<std::string>& words = result.words;
+  if (const size_t verb = verb_position(words); verb < words.size() && words[verb] == "help") {
+    words.erase(words.begin() + static_cast<std::ptrdiff_t>(verb));
+    words.emplace_back("--help");
+  }
+  return result;
+}
+
+std::vector<std::string> flags_of_file(const std::string& path, const std::vector<KnownFlag>& known) {
+  Scope scope(format("--config {}", path));
+  Json json = parse_json(MappedFile(path).text());
+  const Json* inner = json.find("builder_config");
+  if (!inner) inner = json.find("build_config");  // an engine's config.json
+  std::vector<std::string> flags, names;
+  for (const KnownFlag& flag : known) names.push_back(flag.name);
+  for (const auto& [key, value] : (inner ? *inner : json).as_object()) {
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '_', '-');
+    const auto flag = std::find(names.begin(), names.end(), name);
+    if (flag == names.end())
+      fail(ErrorCode::kUsage, "key \"{}\": there is no flag --{} of this verb; the nearest is \"{}\"", key, name,
+           nearest(name, names));
+    const bool repeats = known[static_cast<size_t>(flag - names.begin())].repeats;
+    if (value.is_array() && repeats) {
+      for (const Json& element : value.as_array()) flags.push_back("--" + name + "=" + flag_text(element));
+    } else if (!value.is_null() && flag_text(value) != "") {
+      flags.push_back("--" + name + "=" + flag_text(value));
+    }
+  }
+  return flags;
 }
 
 size_t verb_position(const std::vector<std::string>& arguments) {
@@ -119,16 +148,19 @@ size_t verb_position(const std::vector<std::string>& arguments) {
 
 int default_threads() {
   const char* set = std::getenv("INGOT_THREADS");
-  return set && *set ? static_cast<int>(parse_size(set, "INGOT_THREADS")) : 0;
+  return set && *set ? static_cast<int>(parse_size(set, "INGOT_THREADS", kThreads)) : 0;
 }
 
 void set_verbosity(int level) {
   const char* wanted = std::getenv("INGOT_LOG");
-  std::string name = wanted ? wanted : "";
-  if (level >= 2 || name == "debug") return set_log_level(LogLevel::kDebug);
-  if (level == 1 || name == "info") return set_log_level(LogLevel::kInfo);
-  if (name == "error") return set_log_level(LogLevel::kError);
-  if (name == "off") set_log_level(LogLevel::kOff);
+  const std::string name = wanted && *wanted ? wanted : "warning";
+  const std::vector<std::string> names = {"debug", "info", "warning", "error", "off"};
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) fail(ErrorCode::kUsage, "INGOT_LOG is \"{}\"; it must be one of {}", name, join(names));
+  const auto asked = static_cast<LogLevel>(found - names.begin());
+  // -v shows more, never less.
+  const LogLevel least = level >= 2 ? LogLevel::kDebug : level == 1 ? LogLevel::kInfo : LogLevel::kOff;
+  set_log_level(std::min(asked, least));
 }
 
 std::string cache_directory() {

@@ -74,9 +74,30 @@ std::string cache_key(const EngineSource& source) {
 
 }  // namespace
 
-Engine open_engine(const EngineSource& source, const std::string& progress) {
+namespace {
+
+// Flags for a model that an engine contradicts: what is measured must not be taken for what was asked for.
+void check_asked(const Engine& engine, const EngineSource& source) {
+  const std::string &dtype = source.config.dtype, &target = source.config.target;
+  if (!dtype.empty() && dtype != engine.dtype())
+    fail(ErrorCode::kUsage, "--dtype is {}, but {} is an engine of {}; build one from its model", dtype, source.path,
+         engine.dtype());
+  if (!target.empty() && target != engine.target() && !engine.target().starts_with(target + ":"))
+    fail(ErrorCode::kUsage, "--target is {}, but {} is an engine for {}; build one from its model", target, source.path,
+         engine.target());
+}
+
+}  // namespace
+
+Engine open_engine(const EngineSource& asked, const std::string& progress) {
   namespace fs = std::filesystem;
-  if (fs::exists(fs::path(source.path) / "rank0.engine")) return Engine::from_dir(source.path);
+  if (fs::exists(fs::path(asked.path) / "rank0.engine")) {
+    Engine engine = Engine::from_dir(asked.path);
+    check_asked(engine, asked);
+    return engine;
+  }
+  EngineSource source = asked;
+  if (source.config.target.empty()) source.config.target = BuildConfig{}.target;
   if (!fs::exists(source.path)) fail(ErrorCode::kUsage, "{} does not exist", source.path);
   PretrainedModel model = PretrainedModel::from_pretrained(source.path);
   std::string directory = cache_directory() + "/engines/" + cache_key(source);
