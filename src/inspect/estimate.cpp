@@ -87,24 +87,68 @@ int64_t longest_that_fits(const Plan& plan, int64_t room, int64_t most) {
   return fits;
 }
 
-int64_t working_bytes(const Plan& plan) {
+// A configuration with what a build of it would decide.
+struct Sized {
+  ResolvedConfig resolved;
+  Plan plan;
+  int64_t weight_bytes = 0, working_bytes = 0;  // arena and logits
+
+  int64_t tokens_in(int64_t memory) const {
+    const int64_t room = memory - weight_bytes - working_bytes;
+    return room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
+  }
+};
+
+Sized size(Checkpoint& checkpoint, const BuildConfig& asked) {
+  const ModelFacts facts = find_model(checkpoint.config()).facts(checkpoint.config());
+  BuildConfig config = asked;
+  config.opt_level = 0;
+  TimingCache timings;
+  BuildReport report;
+  const std::unique_ptr<Progress> silent = make_progress("none");
+  Sized sized{resolve(config, facts, checkpoint.config()), make_plan(checkpoint, config, timings, report, *silent)};
+  for (const PlanWeight& weight : sized.plan.weights) sized.weight_bytes += static_cast<int64_t>(weight.bytes);
   uint64_t arena = 0;
-  for (const Program& program : plan.programs) arena = std::max(arena, program.arena_bytes);
-  return static_cast<int64_t>(arena);
+  for (const Program& program : sized.plan.programs) arena = std::max(arena, program.arena_bytes);
+  sized.working_bytes = static_cast<int64_t>(arena) + sized.resolved.limits.max_outputs * facts.vocab_size * 4;
+  return sized;
 }
 
-std::string advice(const Estimate& e, const Plan& plan) {
+// The largest --max-num-tokens, by halves, that leaves room for a whole sequence, else for the longest one.
+std::string step_advice(Checkpoint& checkpoint, const BuildConfig& asked, const Sized& sized, int64_t memory) {
+  const int64_t least = sized.resolved.config.max_batch_size, length = sized.resolved.config.max_seq_len;
+  const std::string working = print_bytes(static_cast<double>(sized.working_bytes));
+  BuildConfig config = asked;
+  int64_t best = 0, best_tokens = 0;
+  for (int64_t tokens = sized.resolved.config.max_num_tokens; tokens > least && best_tokens < length;) {
+    tokens = std::max(least, tokens / 2);
+    config.max_num_tokens = tokens;
+    const int64_t fitting = size(checkpoint, config).tokens_in(memory);
+    if (fitting > best_tokens) best = tokens, best_tokens = fitting;
+  }
+  if (best_tokens >= length)
+    return format("the working memory of {} does not fit beside the weights; --max-num-tokens {} would", working, best);
+  if (best_tokens > 0)
+    return format(
+        "the working memory of {} does not fit beside the weights; --max-num-tokens {} with --max-seq-len {} would",
+        working, best, best_tokens);
+  return format(
+      "the working memory of {} does not fit beside the weights, whatever --max-num-tokens is from --max-batch-size {} "
+      "on; a smaller model or a larger machine is needed",
+      working, least);
+}
+
+std::string advice(Checkpoint& checkpoint, const BuildConfig& asked, const Sized& sized, int64_t memory) {
   auto bytes = [](int64_t value) { return print_bytes(static_cast<double>(value)); };
-  if (e.tokens_that_fit > 0)
-    return format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", e.max_seq_len,
-                  bytes(kv_bytes_of(plan, e.max_seq_len)), e.tokens_that_fit);
-  if (e.weight_bytes < e.memory_bytes)
-    return format("the working memory of {} does not fit beside the weights; a lower --max-num-tokens needs less",
-                  bytes(e.working_bytes));
+  const int64_t length = sized.resolved.config.max_seq_len;
+  if (const int64_t tokens = sized.tokens_in(memory); tokens > 0 && tokens < length)
+    return format("one sequence of {} needs {} of KV cache; --max-seq-len {} would fit", length,
+                  bytes(kv_bytes_of(sized.plan, length)), tokens);
+  if (sized.weight_bytes < memory) return step_advice(checkpoint, asked, sized, memory);
   return format(
       "the weights exceed the memory by {}; no limit changes that: a smaller dtype, model or a larger machine "
       "is needed",
-      bytes(e.weight_bytes - e.memory_bytes));
+      bytes(sized.weight_bytes - memory));
 }
 
 // Rooflines: what a step must read, or compute, at the machine's best rates.
@@ -122,27 +166,23 @@ void estimate_speed(Estimate& e, const Plan& plan, int64_t max_num_tokens) {
 }  // namespace
 
 Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_t memory_bytes) {
+  if (memory_bytes < 0) fail(ErrorCode::kUsage, "the memory is {} bytes, needed 0 or more", memory_bytes);
   Checkpoint& checkpoint = model.impl().checkpoint;
-  ModelFacts facts = find_model(checkpoint.config()).facts(checkpoint.config());
-  BuildConfig config = asked;
-  config.opt_level = 0;
-  ResolvedConfig resolved = resolve(config, facts, checkpoint.config());
-  TimingCache timings;
-  BuildReport report;
-  std::unique_ptr<Progress> silent = make_progress("none");
-  Plan plan = make_plan(checkpoint, config, timings, report, *silent);
+  const Sized sized = size(checkpoint, asked);
+  const ResolvedConfig& resolved = sized.resolved;
+  const Plan& plan = sized.plan;
 
   Estimate e;
-  e.architecture = facts.architecture;
+  e.architecture = find_model(checkpoint.config()).facts(checkpoint.config()).architecture;
   e.dtype = std::string(user_dtype_name(resolved.dtype));
   e.target = resolved.target.text();
   for (const std::string& name : checkpoint.names()) e.parameters += checkpoint.type(name).elements();
-  for (const PlanWeight& weight : plan.weights) e.weight_bytes += static_cast<int64_t>(weight.bytes);
+  e.weight_bytes = sized.weight_bytes;
   e.kv_bytes_per_token = kv_bytes_per_token(plan);
   e.max_seq_len = resolved.config.max_seq_len;
   e.max_batch_size = resolved.config.max_batch_size;
   e.kv_bytes_full = kv_bytes_of(plan, e.max_seq_len) * e.max_batch_size;
-  e.working_bytes = working_bytes(plan) + resolved.limits.max_outputs * facts.vocab_size * 4;
+  e.working_bytes = sized.working_bytes;
   ThreadPool threads(resolved.config.threads);
   const double host_rate = quick_read_rate(threads, cpu_features().level);
   const Machine machine = machine_of(resolved, host_rate);
@@ -150,10 +190,11 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
   if (e.memory_bytes == 0)
     fail(ErrorCode::kUsage, "there is no {} here and no figures for one: --device-memory says how much memory it has",
          e.target);
-  int64_t room = e.memory_bytes - e.weight_bytes - e.working_bytes;
-  e.tokens_that_fit = room > 0 ? longest_that_fits(plan, room, int64_t{1} << 40) : 0;
+  e.tokens_that_fit = sized.tokens_in(e.memory_bytes);
   e.fits = e.tokens_that_fit >= e.max_seq_len;
-  if (!e.fits) e.advice = advice(e, plan);
+  // What is free now may be a little less when the advice is followed.
+  const int64_t counted_on = memory_bytes ? memory_bytes : e.memory_bytes - e.memory_bytes / 32;
+  if (!e.fits) e.advice = advice(checkpoint, asked, sized, counted_on);
   e.ceilings = machine.ceilings;
   e.read_bytes_per_second = machine.read_bytes_per_second;
   e.matmul_flops = machine.matmul_flops;

@@ -387,6 +387,28 @@ TEST(Estimate, SaysWhetherItFitsAndWhatWould) {
   EXPECT_TRUE(contains(never.out, "no limit changes that")) << never.out;
 }
 
+TEST(Estimate, WhatItAdvisesFits) {
+  for (const char* memory : {"22M", "24M", "26M", "28M", "33M"}) {
+    std::vector<std::string> arguments = {"estimate", baker_7m(),     "--memory", memory,
+                                          "--target", "cpu:portable", "--json"};
+    ProgramRun run = run_ingot(arguments);
+    ASSERT_EQ(run.code, 3) << memory << run.out;
+    const std::string advice = parse_json(run.out).at("advice").as_string();
+    bool advised = false;
+    for (const std::string flag : {"--max-num-tokens", "--max-seq-len"})
+      if (const size_t at = advice.find(flag + " "); at != std::string::npos) {
+        const size_t value = at + flag.size() + 1;
+        arguments.insert(arguments.end(), {flag, advice.substr(value, advice.find(' ', value) - value)});
+        advised = true;
+      }
+    EXPECT_TRUE(advised) << memory << ": " << advice;
+    EXPECT_EQ(run_ingot(arguments).code, 0) << memory << ": " << advice;
+  }
+  ProgramRun never = run_ingot({"estimate", baker_7m(), "--memory", "15M", "--target", "cpu:portable"});
+  EXPECT_EQ(never.code, 3);
+  EXPECT_TRUE(contains(never.out, "whatever --max-num-tokens is")) << never.out;
+}
+
 TEST(Estimate, TheWeightsAreThoseOfTheEngine) {
   Json json = result_of(run_ingot({"estimate", baker_7m(), "--memory", "8GiB", "--json", "--dtype", "float32"}));
   EXPECT_EQ(json.at("parameters").as_int(), 7344384);

@@ -38,8 +38,10 @@ int run(const EstimateCommand& command) {
     json.set("advice", e.advice);
     print_line(json.dump(2));
   } else {
-    print_line(format("model     {} with {:.1f} M parameters, {} for {}", e.architecture,
-                      static_cast<double>(e.parameters) / 1e6, e.dtype, e.target));
+    const auto parameters = static_cast<double>(e.parameters);
+    print_line(format("model     {} with {:.1f} {} parameters, {} for {}", e.architecture,
+                      parameters < 1e9 ? parameters / 1e6 : parameters / 1e9, parameters < 1e9 ? "M" : "B", e.dtype,
+                      e.target));
     print_line(format("weights   {}", bytes(e.weight_bytes)));
     print_line(format("KV cache  {} a token; {} for {} sequences of {}", bytes(e.kv_bytes_per_token),
                       bytes(e.kv_bytes_full), e.max_batch_size, e.max_seq_len));
