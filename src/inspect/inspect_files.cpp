@@ -1,6 +1,9 @@
 #include "inspect/inspect_files.h"
 
 #include <map>
+#include <set>
+#include <sstream>
+#include <tuple>
 
 #include "base/error.h"
 #include "build/build.h"
@@ -12,6 +15,16 @@
 namespace ingot {
 
 namespace {
+
+// What was asked for and a file of this kind does not have.
+void refuse_other(const char* kind, const InspectOptions& options, const InspectOptions& has) {
+  const std::tuple<const char*, bool, bool> flags[] = {{"layers", options.layers, has.layers},
+                                                       {"tactics", options.tactics, has.tactics},
+                                                       {"memory", options.memory, has.memory},
+                                                       {"graph", options.graph, has.graph}};
+  for (const auto& [name, asked, there] : flags)
+    if (asked && !there) fail(ErrorCode::kUsage, "{} has no {} to show", kind, name);
+}
 
 Json types_json(const std::vector<PlanInput>& values) {
   Json object = Json::object();
@@ -76,6 +89,7 @@ Json memory_json(const Plan& plan) {
 }
 
 Json engine_json(const Path& file, const InspectOptions& options) {
+  refuse_other("an engine", options, {.layers = true, .tactics = true, .memory = true});
   EngineFile engine = EngineFile::open(file, {.verify_weights = false});
   const Plan& plan = engine.plan();
   Json json = Json::object();
@@ -104,6 +118,7 @@ Json tensors_json(const std::vector<StoredTensor>& tensors) {
 }
 
 Json checkpoint_json(Checkpoint checkpoint, const InspectOptions& options) {
+  refuse_other("a checkpoint", options, {.layers = true, .memory = true, .graph = true});
   Json json = Json::object();
   json.set("kind", "checkpoint");
   const ModelEntry& model = find_model(checkpoint.config());
@@ -132,12 +147,43 @@ Json checkpoint_json(Checkpoint checkpoint, const InspectOptions& options) {
   return json;
 }
 
+// Of the entries that share a device, or a source with its version.
+struct Share {
+  int64_t entries = 0;
+  std::set<std::string> problems;
+};
+
+Json shares_json(const char* name, const std::map<std::string, Share>& shares) {
+  Json array = Json::array();
+  for (const auto& [key, share] : shares) {
+    Json json = Json::object();
+    json.set(name, key);
+    json.set("problems", static_cast<int64_t>(share.problems.size()));
+    json.set("entries", share.entries);
+    array.push(json);
+  }
+  return array;
+}
+
 Json timing_cache_json(const Path& path) {
   TimingCache cache;
   std::vector<std::string> damage = cache.merge_text(MappedFile(path).text());
+  std::map<std::string, Share> devices, sources;
+  std::istringstream lines(cache.text());  // as docs/timing_cache.md has it, and nothing damaged
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("#")) continue;
+    const size_t problem = line.find(" | ") + 3, candidate = line.find(" | ", problem) + 3;
+    for (Share* share : {&devices[line.substr(0, problem - 3)],
+                         &sources[line.substr(candidate, line.find(' ', candidate) - candidate)]}) {
+      ++share->entries;
+      share->problems.insert(line.substr(problem, candidate - 3 - problem));
+    }
+  }
   Json json = Json::object(), damaged = Json::array();
   json.set("kind", "timing cache");
   json.set("entries", static_cast<int64_t>(cache.size()));
+  json.set("devices", shares_json("device", devices));
+  json.set("sources", shares_json("source", sources));
   for (const std::string& line : damage) damaged.push(line);
   json.set("damaged_lines", damaged);
   return json;
@@ -156,13 +202,17 @@ Json inspect_path(const Path& path, const InspectOptions& options) {
   }
   if (path.extension() == ".engine") return engine_json(path, options);
   if (path.extension() == ".safetensors") {
+    refuse_other("a safetensors file", options, {});
     Json json = Json::object();
     json.set("kind", "safetensors");
     json.set("tensors", tensors_json(SafetensorsFile(path).tensors()));
     return json;
   }
   if (path.extension() == ".json") return checkpoint_json(Checkpoint::random(path, 0), options);
-  if (MappedFile(path).text().starts_with("# ingot timing cache")) return timing_cache_json(path);
+  if (MappedFile(path).text().starts_with("# ingot timing cache")) {
+    refuse_other("a timing cache", options, {});
+    return timing_cache_json(path);
+  }
   fail(ErrorCode::kUsage, "this is no engine, checkpoint, safetensors file or timing cache");
 }
 

@@ -179,6 +179,33 @@ TEST_F(Cli, InspectEstimateAndDevicesReport) {
   EXPECT_EQ(run_ingot({"inspect", directory_ / "nothing"}).code, 2);
 }
 
+TEST_F(Cli, InspectTellsWhatATimingCacheHolds) {
+  write_text_file(directory_ / "times",
+                  "# ingot timing cache 1\n"
+                  "A/avx2/1 threads | slice f32[4] {begin = 1} | cpu.slice@1 rows | 2us\n"
+                  "A/avx2/1 threads | slice f32[8] {begin = 1} | cpu.slice@1 rows | 3us\n"
+                  "B/avx512/2 threads | slice f32[4] {begin = 1} | cpu.slice@1 rows | 2us\n"
+                  "B/avx512/2 threads | slice f32[4] {begin = 1} | cpu.other@2 | >9us\n");
+  const Json json = json_of(run_ingot({"inspect", directory_ / "times", "--json"}));
+  EXPECT_EQ(json.at("entries").as_int(), 4);
+  EXPECT_EQ(json.at("devices").dump(),
+            "[{\"device\":\"A/avx2/1 threads\",\"problems\":2,\"entries\":2},"
+            "{\"device\":\"B/avx512/2 threads\",\"problems\":1,\"entries\":2}]");
+  EXPECT_EQ(json.at("sources").dump(),
+            "[{\"source\":\"cpu.other@2\",\"problems\":1,\"entries\":1},"
+            "{\"source\":\"cpu.slice@1\",\"problems\":2,\"entries\":3}]");
+  EXPECT_TRUE(contains(run_ingot({"inspect", directory_ / "times"}).out, "damaged_lines: none"));
+}
+
+TEST_F(Cli, InspectRefusesWhatThereIsNotToShow) {
+  for (const auto& [path, flag] :
+       {std::pair{toy(), "--graph"}, {toy_model("llama"), "--tactics"}, {reference(), "--layers"}}) {
+    const ProgramRun run = run_ingot({"inspect", path, flag});
+    EXPECT_EQ(run.code, 2) << flag;
+    EXPECT_TRUE(contains(run.err, std::string("has no ") + (flag + 2) + " to show")) << run.err;
+  }
+}
+
 TEST_F(Cli, ResultsGoToStandardOutputAndLogsToStandardError) {
   ProgramRun run = run_ingot(
       {"-v", "build", toy_model("llama"), "-O0", "--json", "--progress", "plain", "-o", directory_ / "engine"});

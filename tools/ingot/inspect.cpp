@@ -21,7 +21,7 @@ void outline_member(const std::string& key, const Json& value, const std::string
   if (value.is_array() && is_flat(value)) {
     std::vector<std::string> parts;
     for (const Json& element : value.as_array()) parts.push_back(scalar(element));
-    print_line(indent + key + ": " + join(parts));
+    print_line(indent + key + ": " + (parts.empty() ? "none" : join(parts)));
   } else if (value.is_array() || value.is_object()) {
     print_line(indent + key + ":");
     outline(value, indent + "  ");
