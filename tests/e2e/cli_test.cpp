@@ -212,6 +212,8 @@ TEST_F(Cli, ResultsGoToStandardOutputAndLogsToStandardError) {
   EXPECT_NO_THROW(parse_json(run.out)) << run.out;
   EXPECT_TRUE(contains(run.err, "write: done in")) << run.err;
   EXPECT_TRUE(contains(run.err, "info: passes")) << run.err;
+  EXPECT_TRUE(contains(run.err, "info: settings: {\"max_batch_size\":16,")) << run.err;
+  EXPECT_TRUE(contains(run.err, "info: chosen for matmul ")) << run.err;
   run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / "engine"});
   EXPECT_EQ(run.err, "");
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 namespace ingot::cli {
 
@@ -37,6 +38,19 @@ void print_report(const BuildReport& report) {
                     report.content_hash));
 }
 
+// For -v: the settings with every open choice made, and what solves each problem.
+void log_decisions(const std::string& engine_dir) {
+  if (!log_enabled(LogLevel::kInfo)) return;
+  log_info("settings: {}",
+           parse_json(Engine::from_dir(engine_dir, {.verify = false}).config_json()).at("build_config").dump());
+  const Json engine = parse_json(inspect(engine_dir, {.tactics = true}));
+  std::set<std::string> told;
+  for (const Json& choice : engine.at("tactics").as_array()) {
+    const std::string text = format("{}: {}", choice.at("problem").as_string(), choice.at("tactic").as_string());
+    if (told.insert(text).second) log_info("chosen for {}", text);
+  }
+}
+
 }  // namespace
 
 int run(const BuildCommand& command) {
@@ -49,6 +63,7 @@ int run(const BuildCommand& command) {
     ProgressBar bar(command.shared.progress);
     report = build_engine_dir(model, command.config, command.output, bar.callback());
   }
+  if (!command.dry_run) log_decisions(report.engine_dir);
   if (command.shared.json)
     print_line(to_json(report).dump(2));
   else

@@ -164,7 +164,7 @@ class CommandLine {
     app_.footer(kFooter);
     app_.require_subcommand(1);
     app_.set_version_flag("--version", "ingot 0.1.0");
-    app_.add_flag("-v,--verbose", verbose_, "Say what is decided and why; twice for every refusal");
+    app_.add_flag("-v,--verbose", verbose_, "Say what is decided; twice: every refusal and why, too");
     app_.add_option_function<std::string>(
         "--cpu-mask", [](const std::string& level) { mask_cpu(level); },
         "Pretend that the CPU has no more than avx512, avx2 or portable");
