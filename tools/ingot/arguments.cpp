@@ -133,7 +133,7 @@ std::vector<std::string> flags_of_file(const std::string& path, const std::vecto
     const bool repeats = known[static_cast<size_t>(flag - names.begin())].repeats;
     if (value.is_array() && repeats) {
       for (const Json& element : value.as_array()) flags.push_back("--" + name + "=" + flag_text(element));
-    } else if (!value.is_null() && flag_text(value) != "") {
+    } else if (!value.is_null() && !flag_text(value).empty()) {
       flags.push_back("--" + name + "=" + flag_text(value));
     }
   }

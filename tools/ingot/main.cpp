@@ -266,7 +266,7 @@ class CommandLine {
 
   CLI::App* verb(const std::string& name, const std::string& what, std::function<int()> action) {
     CLI::App* app = app_.add_subcommand(name, what);
-    app->callback([this, action] { action_ = action; });
+    app->callback([this, action = std::move(action)] { action_ = action; });
     add_common(app);
     return app;
   }
