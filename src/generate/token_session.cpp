@@ -8,8 +8,6 @@ namespace ingot {
 
 namespace {
 
-constexpr int64_t kDefaultMaxTokens = 128;
-
 std::vector<int32_t> ids_of(const Json& config) {
   const Json* value = config.is_object() ? config.find_set("eos_token_id") : nullptr;
   if (!value) return {};
@@ -73,8 +71,9 @@ void TokenSession::check(const TokenRequest& request) const {
 uint64_t TokenSession::submit(TokenRequest request) {
   if (request.params.max_tokens == 0) {
     // A prompt without room for one token is refused for that below.
+    constexpr int64_t kUsual = 128;
     const int64_t room = max_new_tokens(static_cast<int64_t>(request.ids.size()));
-    request.params.max_tokens = std::clamp<int64_t>(room, 1, kDefaultMaxTokens);
+    request.params.max_tokens = std::clamp<int64_t>(room, 1, kUsual);
   }
   check(request);
   std::vector<int32_t> stops = request.params.stop_ids;

@@ -244,6 +244,43 @@ TEST_F(Cli, UnderscoresAndUnitsAreAccepted) {
   }
 }
 
+TEST_F(Cli, NumbersAreExact) {
+  auto answer = [&](const char* seed, const char* top_k) {
+    const ProgramRun run = run_ingot(
+        {"run", baker(), "The old man", "-n", "12", "--temperature", "1.5", "--seed", seed, "--top-k", top_k});
+    EXPECT_EQ(run.code, 0) << run.err;
+    return run.out;
+  };
+  EXPECT_NE(answer("9007199254740993", "0"), answer("9007199254740992", "0"));
+  EXPECT_NE(answer("18446744073709551615", "0"), answer("0", "0"));
+  EXPECT_EQ(answer("3", "4294967297"), answer("3", "0"));
+  auto memory = [&](const char* text) {
+    return json_of(run_ingot({"estimate", toy_model("llama"), "--memory", text, "--json"})).at("memory_bytes").as_int();
+  };
+  EXPECT_EQ(memory("9007199254740993"), 9007199254740993);
+  EXPECT_EQ(memory("1.5G"), 3 * (int64_t{1} << 29));
+}
+
+TEST_F(Cli, AnEngineIsNotTakenForAnotherOne) {
+  const std::vector<std::vector<std::string>> verbs = {{"run", toy(), "x", "-n", "1"},
+                                                       {"bench", toy()},
+                                                       {"eval", "perplexity", toy(), "--text", "t"},
+                                                       {"verify", toy(), "--reference", reference()}};
+  write_text_file(directory_ / "t", "a text");
+  for (std::vector<std::string> verb : verbs) {
+    std::replace(verb.begin(), verb.end(), std::string("t"), directory_ / "t");
+    for (const auto& [flag, value] : {std::pair{"--dtype", "bfloat16"}, {"--target", "cuda"}}) {
+      std::vector<std::string> arguments = verb;
+      arguments.insert(arguments.end(), {flag, value});
+      const ProgramRun run = run_ingot(arguments);
+      EXPECT_EQ(run.code, 2) << verb[0];
+      EXPECT_TRUE(contains(run.err, std::string(flag) + " is " + value) && contains(run.err, "is an engine"))
+          << run.err;
+    }
+  }
+  EXPECT_EQ(run_ingot({"verify", toy(), "--reference", reference(), "--dtype", "float32", "--target", "cpu"}).code, 0);
+}
+
 TEST_F(Cli, OfFlagsGivenTwiceTheLastCounts) {
   build_json({"--max-batch-size", "4", "--max-batch-size", "8", "-O", "0"});
   EXPECT_EQ(build_config().at("max_batch_size").as_int(), 8);
@@ -369,43 +406,6 @@ TEST_F(Cli, RunTakesStopStringsAnywhere) {
   EXPECT_EQ(before.code, 0) << before.err;
   EXPECT_EQ(before.out, behind.out);
   EXPECT_FALSE(contains(behind.out, "was") || contains(behind.out, "and")) << behind.out;
-}
-
-TEST_F(Cli, NumbersAreExact) {
-  auto answer = [&](const char* seed, const char* top_k) {
-    const ProgramRun run = run_ingot(
-        {"run", baker(), "The old man", "-n", "12", "--temperature", "1.5", "--seed", seed, "--top-k", top_k});
-    EXPECT_EQ(run.code, 0) << run.err;
-    return run.out;
-  };
-  EXPECT_NE(answer("9007199254740993", "0"), answer("9007199254740992", "0"));
-  EXPECT_NE(answer("18446744073709551615", "0"), answer("0", "0"));
-  EXPECT_EQ(answer("3", "4294967297"), answer("3", "0"));
-  auto memory = [&](const char* text) {
-    return json_of(run_ingot({"estimate", toy_model("llama"), "--memory", text, "--json"})).at("memory_bytes").as_int();
-  };
-  EXPECT_EQ(memory("9007199254740993"), 9007199254740993);
-  EXPECT_EQ(memory("1.5G"), 3 * (int64_t{1} << 29));
-}
-
-TEST_F(Cli, AnEngineIsNotTakenForAnotherOne) {
-  const std::vector<std::vector<std::string>> verbs = {{"run", toy(), "x", "-n", "1"},
-                                                       {"bench", toy()},
-                                                       {"eval", "perplexity", toy(), "--text", "t"},
-                                                       {"verify", toy(), "--reference", reference()}};
-  write_text_file(directory_ / "t", "a text");
-  for (std::vector<std::string> verb : verbs) {
-    std::replace(verb.begin(), verb.end(), std::string("t"), directory_ / "t");
-    for (const auto& [flag, value] : {std::pair{"--dtype", "bfloat16"}, {"--target", "cuda"}}) {
-      std::vector<std::string> arguments = verb;
-      arguments.insert(arguments.end(), {flag, value});
-      const ProgramRun run = run_ingot(arguments);
-      EXPECT_EQ(run.code, 2) << verb[0];
-      EXPECT_TRUE(contains(run.err, std::string(flag) + " is " + value) && contains(run.err, "is an engine"))
-          << run.err;
-    }
-  }
-  EXPECT_EQ(run_ingot({"verify", toy(), "--reference", reference(), "--dtype", "float32", "--target", "cpu"}).code, 0);
 }
 
 TEST_F(Cli, RunBuildsAModelFirst) {
