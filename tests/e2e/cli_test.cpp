@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/json.h"
+#include "base/thread_pool.h"
 #include "e2e/models.h"
 #include "e2e/run_ingot.h"
 #include "ingot/generate.h"
@@ -381,6 +382,14 @@ TEST_F(Cli, RunReadsThePromptFromAPipeAndWritesTheText) {
   EXPECT_EQ(piped.err, "");
   Json json = json_of(run_ingot({"run", baker(), "The old man", "-n", "12", "--json"}));
   EXPECT_EQ(piped.out, json.at("text").as_string() + "\n");
+}
+
+TEST_F(Cli, MoreThreadsThanCpusGetAWarning) {
+  auto err_of = [&](int threads) {
+    return run_ingot({"run", baker(), "The old man", "-n", "1", "--threads", std::to_string(threads)}).err;
+  };
+  EXPECT_TRUE(contains(err_of(usable_cpus() + 1), "usable CPUs; one thread per CPU is faster"));
+  EXPECT_EQ(err_of(usable_cpus()), "");
 }
 
 TEST_F(Cli, RunDropsOneLineEndOfAPipedPrompt) {

@@ -73,6 +73,17 @@ int run(const BuildCommand& command) {
 
 namespace {
 
+// Flags for a model that an engine contradicts: what is measured must not be taken for what was asked for.
+void check_asked(const Engine& engine, const EngineSource& source) {
+  const std::string &dtype = source.config.dtype, &target = source.config.target;
+  if (!dtype.empty() && dtype != engine.dtype())
+    fail(ErrorCode::kUsage, "--dtype is {}, but {} is an engine of {}; build one from its model", dtype, source.path,
+         engine.dtype());
+  if (!target.empty() && target != engine.target() && !engine.target().starts_with(target + ":"))
+    fail(ErrorCode::kUsage, "--target is {}, but {} is an engine for {}; build one from its model", target, source.path,
+         engine.target());
+}
+
 // Names every file of the model and all that shapes its engine: another download is another engine.
 std::string cache_key(const EngineSource& source) {
   namespace fs = std::filesystem;
@@ -85,21 +96,6 @@ std::string cache_key(const EngineSource& source) {
   const BuildConfig& c = source.config;
   parts.push_back(format("{}|{}|{}|{}", fs::canonical(source.path).string(), c.dtype, c.target, c.threads));
   return hex64(hash64(join(parts, "\n")));
-}
-
-}  // namespace
-
-namespace {
-
-// Flags for a model that an engine contradicts: what is measured must not be taken for what was asked for.
-void check_asked(const Engine& engine, const EngineSource& source) {
-  const std::string &dtype = source.config.dtype, &target = source.config.target;
-  if (!dtype.empty() && dtype != engine.dtype())
-    fail(ErrorCode::kUsage, "--dtype is {}, but {} is an engine of {}; build one from its model", dtype, source.path,
-         engine.dtype());
-  if (!target.empty() && target != engine.target() && !engine.target().starts_with(target + ":"))
-    fail(ErrorCode::kUsage, "--target is {}, but {} is an engine for {}; build one from its model", target, source.path,
-         engine.target());
 }
 
 }  // namespace
