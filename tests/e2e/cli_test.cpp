@@ -215,6 +215,9 @@ TEST_F(Cli, ResultsGoToStandardOutputAndLogsToStandardError) {
   EXPECT_TRUE(contains(run.err, "info: passes")) << run.err;
   EXPECT_TRUE(contains(run.err, "info: settings: {\"max_batch_size\":16,")) << run.err;
   EXPECT_TRUE(contains(run.err, "info: chosen for matmul ")) << run.err;
+  // Also of an engine that this machine cannot run.
+  EXPECT_EQ(run_ingot({"-v", "build", toy_model("llama"), "-O0", "--target", "cpu:amx", "-o", directory_ / "amx"}).code,
+            0);
   run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / "engine"});
   EXPECT_EQ(run.err, "");
 }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/mapped_file.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -41,8 +42,8 @@ void print_report(const BuildReport& report) {
 // For -v: the settings with every open choice made, and what solves each problem.
 void log_decisions(const std::string& engine_dir) {
   if (!log_enabled(LogLevel::kInfo)) return;
-  log_info("settings: {}",
-           parse_json(Engine::from_dir(engine_dir, {.verify = false}).config_json()).at("build_config").dump());
+  // From the file: the engine may be for another machine.
+  log_info("settings: {}", parse_json(read_text_file(engine_dir + "/config.json")).at("build_config").dump());
   const Json engine = parse_json(inspect(engine_dir, {.tactics = true}));
   std::set<std::string> told;
   for (const Json& choice : engine.at("tactics").as_array()) {
