@@ -20,6 +20,19 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEnding = ".building";
+constexpr std::string_view kEngineFile = "rank0.engine";
+
+// Engine files may replace what stands here: nothing, or an engine. Anything else is somebody's, perhaps by a mistyped
+// name, and its config.json and tokenizer.json would be lost.
+void check_replaceable(const fs::path& final) {
+  if (!fs::exists(final)) return;
+  if (!fs::is_directory(final)) fail(ErrorCode::kUsage, "{} exists and is not a directory", final.string());
+  fs::directory_iterator entry(final);
+  if (entry == fs::directory_iterator() || fs::exists(final / kEngineFile)) return;
+  fail(ErrorCode::kUsage,
+       "{} exists and is no engine directory: it holds {} and no {}; name a new directory, an empty one or an engine's",
+       final.string(), entry->path().filename().string(), kEngineFile);
+}
 
 // The process in the name of a directory that is being built to become `final`.
 std::optional<pid_t> builder_of(const fs::path& directory, const fs::path& final) {
@@ -52,8 +65,7 @@ bool is_abandoned(const fs::path& directory, pid_t builder) {
 }  // namespace
 
 NewDirectory::NewDirectory(const fs::path& final) : final_(final) {
-  if (fs::exists(final) && !fs::is_directory(final))
-    fail(ErrorCode::kUsage, "{} exists and is not a directory", final.string());
+  check_replaceable(final);
   if (!final_.has_filename()) final_ = final_.parent_path();
   path_ = final_;
   path_ += std::string(kEnding) + std::to_string(getpid());

@@ -1,4 +1,4 @@
-// A directory that is filled under a temporary name and then takes its place at once.
+// An engine directory that is filled under a temporary name and then takes its place at once.
 #pragma once
 
 #include <filesystem>
@@ -12,6 +12,7 @@ namespace ingot {
 // committed. A build that is killed leaves its directory; the next one to the same place removes it and says so.
 class NewDirectory {
  public:
+  // Throws a usage Error when `final` exists and is neither empty nor an engine's.
   explicit NewDirectory(const std::filesystem::path& final);
   ~NewDirectory();
   NewDirectory(const NewDirectory&) = delete;

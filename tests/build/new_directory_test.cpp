@@ -48,6 +48,23 @@ TEST_F(NewDirectories, ComeToTheirPlaceWhole) {
   EXPECT_FALSE(fs::exists(folder_ / "other"));
 }
 
+TEST_F(NewDirectories, ReplaceNothingButEngines) {
+  fs::create_directories(folder_ / "empty");
+  add("engine");
+  fs::create_directories(folder_ / "mine");
+  write_text_file(folder_ / "mine/config.json", "precious");
+  EXPECT_NO_THROW(NewDirectory(folder_ / "empty"));
+  EXPECT_NO_THROW(NewDirectory(folder_ / "engine"));
+  try {
+    NewDirectory directory(folder_ / "mine");
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUsage);
+    EXPECT_NE(std::string(error.what()).find("holds config.json and no rank0.engine"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_F(NewDirectories, RemoveWhatAKilledBuildLeft) {
   std::string dead = dead_process();
   fs::path left = add("engine.building" + dead), own = add("engine.building" + std::to_string(getpid()));

@@ -357,6 +357,16 @@ TEST(Build, TheModelsOwnDirectoryIsNoPlaceForTheEngine) {
   EXPECT_FALSE(std::filesystem::exists(model + "/rank0.engine"));
 }
 
+TEST(Build, AnotherModelsDirectoryIsNoPlaceForTheEngine) {
+  TemporaryDirectory directory;
+  std::string other = copy_of_model(toy_model("llama"), directory), before = read_text_file(other + "/config.json");
+  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", other});
+  EXPECT_EQ(run.code, 2) << run.err;
+  EXPECT_TRUE(contains(run.err, other + " exists and is no engine directory")) << run.err;
+  EXPECT_EQ(read_text_file(other + "/config.json"), before);
+  EXPECT_FALSE(std::filesystem::exists(other + "/rank0.engine"));
+}
+
 TEST(Build, MoreHostMemoryThanAllowedIsAnErrorThatLeavesNothing) {
   TemporaryDirectory directory;
   ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory / "e", "--max-host-mem", "4k"});
