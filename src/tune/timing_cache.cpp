@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/error.h"
 #include "base/log.h"
 
 namespace ingot {
@@ -36,6 +37,23 @@ std::optional<Timing> parse_timing(std::string_view text) {
   if (!std::isfinite(timing.microseconds) || timing.microseconds <= 0 || timing.microseconds > 1e12)
     return std::nullopt;
   return timing;
+}
+
+// Times are kept in a new file, an empty one, or a timing cache of this version, known by its first line or, where
+// people have cut or sorted it, by an entry near its beginning. Anything else was named by mistake and would be lost.
+void check_is_timing_cache(const Path& path, std::string_view text) {
+  constexpr size_t kBeginning = 64 << 10;
+  const std::string_view first = trimmed(text.substr(0, text.find('\n')));
+  if (text.empty() || first == kFirstLine) return;
+  if (first.starts_with(kFirstLine.substr(0, kFirstLine.size() - 1)))
+    fail(ErrorCode::kIncompatible, "{} begins with \"{}\", needed \"{}\"; name another file", path.string(),
+         first.substr(0, 120), kFirstLine);
+  TimingCache beginning;
+  beginning.merge_text(text.substr(0, kBeginning));
+  if (beginning.size() == 0)
+    fail(ErrorCode::kUsage,
+         "{} is no timing cache: its first line is not \"{}\", and it holds no time; name another file", path.string(),
+         kFirstLine);
 }
 
 bool is_plain(std::string_view text) {
@@ -87,7 +105,9 @@ std::vector<std::string> TimingCache::merge_text(std::string_view text) {
 TimingCache TimingCache::load(const Path& path) {
   TimingCache cache;
   if (!std::filesystem::exists(path)) return cache;
-  std::vector<std::string> damage = cache.merge_text(MappedFile(path).text());
+  MappedFile file(path);
+  check_is_timing_cache(path, file.text());
+  std::vector<std::string> damage = cache.merge_text(file.text());
   for (size_t i = 0; i < damage.size() && i < 10; ++i)
     log_warning("timing cache {}: {}; the line is skipped", path.string(), damage[i]);
   if (damage.size() > 10)
@@ -104,7 +124,10 @@ std::string TimingCache::text() const {
   return text;
 }
 
-void TimingCache::save(const Path& path) const { write_text_file(path, text()); }
+void TimingCache::save(const Path& path) const {
+  if (std::filesystem::exists(path)) check_is_timing_cache(path, MappedFile(path).text());
+  write_text_file(path, text());
+}
 
 std::optional<Timing> TimingCache::find(std::string_view device, std::string_view problem, const Tactic& tactic,
                                         std::string_view version) const {

@@ -34,11 +34,13 @@ class TimingCache {
   // Reads the lines of `text`, adding to what is there (an entry read later wins). A damaged line is skipped; its
   // number and what is wrong with it are returned.
   std::vector<std::string> merge_text(std::string_view text);
-  // A missing file is an empty cache; damage is logged as warnings and skipped.
+  // A missing file is an empty cache; damage is logged as warnings and skipped. Throws a usage Error for a file that is
+  // no timing cache, and one with kIncompatible for a cache of another version.
   static TimingCache load(const Path& path);
   // Sorted lines; equal caches give equal text.
   std::string text() const;
-  void save(const Path& path) const;  // atomic and synced
+  // Atomic and synced. Replaces only what load() takes.
+  void save(const Path& path) const;
 
   std::optional<Timing> find(std::string_view device, std::string_view problem, const Tactic& tactic,
                              std::string_view version) const;

@@ -436,6 +436,21 @@ TEST(BadTimingCache, GarbageLinesAreReportedAndSkipped) {
   EXPECT_EQ(read_text_file(directory / "a/rank0.engine"), read_text_file(directory / "b/rank0.engine"));
 }
 
+TEST(BadTimingCache, AnotherFileIsRefusedBeforeAnythingIsMeasured) {
+  TemporaryDirectory directory;
+  std::string model = copy_of_model(toy_model("llama"), directory);
+  for (const char* file : {"model.safetensors", "config.json"}) {
+    std::string mine = model + "/" + file, before = read_text_file(mine);
+    ProgramRun run =
+        run_ingot({"build", model, "-O1", "-o", directory / "engine", "--timing-cache", mine, "--progress", "json"});
+    EXPECT_EQ(run.code, 2) << run.err;
+    EXPECT_TRUE(contains(run.err, mine + " is no timing cache")) << run.err;
+    EXPECT_FALSE(contains(run.err, "\"phase\":\"tune\"")) << run.err;
+    EXPECT_TRUE(read_text_file(mine) == before);
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory / "engine"));
+}
+
 // --- prompts --------------------------------------------------------------------------------------------------------
 
 TEST(BadPrompt, EmptyPromptsAndPromptsBeyondTheContext) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
+
 namespace ingot {
 namespace {
 
@@ -82,6 +84,42 @@ TEST(TimingCache, MergesAndSaves) {
   merged.merge_text(b.text());
   EXPECT_EQ(merged, b);
   EXPECT_EQ(TimingCache::load(path.string() + ".missing").size(), 0u);
+  std::filesystem::remove(path);
+}
+
+TEST(TimingCache, ReadsAndReplacesNothingElse) {
+  Path path = std::filesystem::path(testing::TempDir()) / "ingot_no_timings";
+  TimingCache cache;
+  cache.add("here", "p", kTactic, "1", {10, false});
+  auto code_of = [](auto work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      return static_cast<int>(error.code());
+    }
+    return 0;
+  };
+  const std::pair<std::string, ErrorCode> files[] = {
+      {"precious", ErrorCode::kUsage},
+      {"\n", ErrorCode::kUsage},
+      {"{\"a\": 1}\n", ErrorCode::kUsage},
+      {std::string("\x08\0\0\0|\n|\n", 8), ErrorCode::kUsage},
+      {"# ingot timing cache 2\n" + cache.text(), ErrorCode::kIncompatible},
+  };
+  for (const auto& [text, code] : files) {
+    SCOPED_TRACE(text);
+    write_text_file(path, text);
+    EXPECT_EQ(code_of([&] { TimingCache::load(path); }), static_cast<int>(code));
+    EXPECT_EQ(code_of([&] { cache.save(path); }), static_cast<int>(code));
+    EXPECT_EQ(read_text_file(path), text);
+  }
+  for (const std::string& text :
+       {std::string(), std::string("# ingot timing cache 1\n"), std::string("damaged\nhere | q | b@2 | 3us")}) {
+    write_text_file(path, text);
+    EXPECT_EQ(TimingCache::load(path).size(), text.starts_with("damaged") ? 1u : 0u);
+    cache.save(path);
+    EXPECT_EQ(TimingCache::load(path), cache);
+  }
   std::filesystem::remove(path);
 }
 
