@@ -1,10 +1,8 @@
 // What is wrong with an input is said with the documented exit code, and nothing partial stays behind.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -13,19 +11,9 @@
 #include "e2e/run_ingot.h"
 #include "plan/engine_file.h"
 #include "plan/engine_format.h"
-#include "tune/timing_cache.h"
 
 namespace ingot {
 namespace {
-
-// Everything in a directory, by name.
-std::vector<std::string> listing(const std::filesystem::path& directory) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
-    names.push_back(std::filesystem::relative(entry.path(), directory).string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // --- checkpoints ----------------------------------------------------------------------------------------------------
 
@@ -476,109 +464,6 @@ TEST(BadPrompt, EmptyPromptsAndPromptsBeyondTheContext) {
   EXPECT_EQ(run.code, 3) << run.err;
   run = run_ingot({"run", directory / "nowhere", "one"});
   EXPECT_EQ(run.code, 2) << run.err;
-}
-
-// --- writing --------------------------------------------------------------------------------------------------------
-
-class FailedWriting : public testing::Test {
- protected:
-  // What a failed build over an engine, and beside one, must leave as it was.
-  void expect_untouched_by(const ProgramInput& input, const std::string& reason) {
-    build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("float32"), directory_ / "old");
-    std::string before = read_text_file(directory_ / "old/rank0.engine");
-    std::vector<std::string> names = listing(directory_.path());
-    for (const char* out : {"old", "new"}) {
-      ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / out}, input);
-      EXPECT_EQ(run.code, 1) << run.err;
-      EXPECT_TRUE(contains(run.err, reason)) << run.err;
-      EXPECT_TRUE(contains(run.err, "cannot write")) << run.err;
-      EXPECT_EQ(listing(directory_.path()), names);
-    }
-    EXPECT_TRUE(read_text_file(directory_ / "old/rank0.engine") == before);
-    EXPECT_NO_THROW(Engine::from_dir(directory_ / "old"));
-  }
-
-  TemporaryDirectory directory_;
-};
-
-TEST_F(FailedWriting, AFileThatMayNotGrow) { expect_untouched_by({.largest_file = 1 << 20}, "File too large"); }
-
-TEST_F(FailedWriting, AFullDisk) {
-  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=3m") != 0)
-    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
-  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  expect_untouched_by({}, "No space left on device");
-}
-
-// The engine file fits, the tokenizer behind it does not.
-TEST_F(FailedWriting, ADiskThatIsFullBehindTheWeights) {
-  build_engine_dir(PretrainedModel::from_pretrained(baker_7m()), untuned("bfloat16"), directory_ / "measured");
-  const uint64_t engine = std::filesystem::file_size(directory_ / "measured/rank0.engine");
-  const uint64_t tokenizer = std::filesystem::file_size(directory_ / "measured/tokenizer.json");
-  std::filesystem::remove_all(directory_ / "measured");
-  const std::string options = format("size={}", engine + tokenizer / 2);
-  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, options.c_str()) != 0)
-    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
-  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / "engine"});
-  EXPECT_EQ(run.code, 1) << run.err;
-  EXPECT_TRUE(contains(run.err, "tokenizer.json") && contains(run.err, "No space left on device")) << run.err;
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
-}
-
-TEST_F(FailedWriting, ADiskWithoutRoomForTheTimes) {
-  TemporaryDirectory elsewhere;
-  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=4k") != 0)
-    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
-  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  ProgramRun run = run_ingot({"build", toy_model("llama"), "-O1", "--max-num-tokens", "4", "--timing-cache",
-                              directory_ / "times", "-o", elsewhere / "engine"});
-  EXPECT_EQ(run.code, 1) << run.err;
-  EXPECT_TRUE(run.err.starts_with("ingot: cannot write")) << run.err;
-  EXPECT_TRUE(contains(run.err, "No space left on device")) << run.err;
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
-  EXPECT_NO_THROW(Engine::from_dir(elsewhere / "engine"));
-}
-
-TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
-  write_text_file(directory_ / "file", "mine");
-  for (const char* out : {"file", "file/engine"}) {
-    ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "-o", directory_ / out});
-    EXPECT_EQ(run.code, std::string(out) == "file" ? 2 : 1) << run.err;
-    EXPECT_TRUE(contains(run.err, "/file")) << run.err;
-  }
-  EXPECT_EQ(read_text_file(directory_ / "file"), "mine");
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{"file"});
-}
-
-TEST_F(FailedWriting, AnEndWhileWeightsAreWrittenLeavesNothing) {
-  bool writing = false;
-  auto stop = [&](std::string_view phase, double done) {
-    writing = writing || (phase == "write" && done > 0);
-    if (writing) throw Error(ErrorCode::kInterrupted, "enough");
-  };
-  PretrainedModel model = PretrainedModel::from_pretrained(baker_7m());
-  EXPECT_THROW(build_engine_dir(model, untuned("float32"), directory_ / "engine", stop), Error);
-  EXPECT_TRUE(writing);
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
-}
-
-TEST_F(FailedWriting, AnInterruptedBuildLeavesNothingButItsTimes) {
-  for (int signal : {SIGINT, SIGTERM}) {
-    std::string times = directory_ / "times" + std::to_string(signal);
-    StartedProgram program(
-        {"build", baker_7m(), "-O5", "-o", directory_ / "engine", "--timing-cache", times, "--progress", "json"});
-    // Some problems in: not at the very beginning, not at the end.
-    for (int i = 0; i < 1000 && !contains(program.err_so_far(), "\"phase\":\"tune\",\"done\":1"); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    program.signal(signal);
-    ProgramRun run = program.wait();
-    EXPECT_EQ(run.code, 130) << run.err;
-    EXPECT_TRUE(contains(run.err, "interrupted")) << run.err;
-    EXPECT_GT(TimingCache::load(times).size(), 0u);
-    std::filesystem::remove(times);
-    EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
-  }
 }
 
 }  // namespace

@@ -3,9 +3,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace ingot {
 
@@ -27,5 +29,14 @@ class TemporaryDirectory {
  private:
   std::filesystem::path path_;
 };
+
+// Everything in a directory, by name.
+inline std::vector<std::string> listing(const std::filesystem::path& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
+    names.push_back(std::filesystem::relative(entry.path(), directory).string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 }  // namespace ingot
