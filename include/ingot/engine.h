@@ -28,7 +28,7 @@ class Engine {
   // A directory that a build wrote. Throws an Error with kIncompatible when the engine is damaged, of another format
   // version, or needs what this machine lacks.
   static Engine from_dir(const std::string& directory, const EngineOptions& options = {});
-  // Writes the same engine to another directory.
+  // Writes the same engine to another directory: a new one, an empty one, or an engine's, which it replaces.
   void save(const std::string& directory) const;
 
   std::string directory() const;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/fields.h"
+#include "build/new_directory.h"
 #include "device/target.h"
 #include "inspect/bench.h"
 #include "inspect/devices.h"
@@ -34,12 +35,11 @@ Engine Engine::from_dir(const std::string& directory, const EngineOptions& optio
 }
 
 void Engine::save(const std::string& directory) const {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) fail(ErrorCode::kRuntime, "cannot create {}: {}", directory, error.message());
+  NewDirectory copy(directory);
   for (const auto& entry : std::filesystem::directory_iterator(impl_->loaded->directory()))
     if (entry.is_regular_file())
-      write_text_file(Path(directory) / entry.path().filename(), MappedFile(entry.path()).text());
+      write_text_file(copy.path() / entry.path().filename(), MappedFile(entry.path()).text());
+  copy.commit();
 }
 
 std::string Engine::directory() const { return impl_->loaded->directory().string(); }

@@ -21,10 +21,6 @@ namespace ingot {
 namespace {
 
 constexpr const char* kVersion = "0.1.0";
-// What an engine directory takes over from the model's, so that it runs alone.
-constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                       "generation_config.json", "chat_template.jinja"};
-
 // Adds the seconds since the last call to the report.
 class PhaseClock {
  public:
@@ -131,7 +127,7 @@ void check_host_memory(const BuildReport& report, const BuildConfig& config) {
 
 void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
   Path from = std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
-  for (const char* name : kCompanions) {
+  for (const char* name : kEngineCompanions) {
     if (!std::filesystem::is_regular_file(from / name)) continue;
     write_text_file(directory / name, MappedFile(from / name).text());
   }
@@ -196,7 +192,7 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   report.engine_bytes = static_cast<int64_t>(std::filesystem::file_size(directory.path() / "rank0.engine"));
   report.peak_host_bytes = memory.peak_bytes();
   check_host_memory(report, config);
-  directory.commit(kCompanions);
+  directory.commit();
   progress.finish();
   clock.end("sync");
   report.engine_dir = out.string();

@@ -84,6 +84,20 @@ TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
   EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{"file"});
 }
 
+TEST(Writing, AMountedFolderTakesAnEngine) {
+  TemporaryDirectory directory;
+  if (mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=8m") != 0)
+    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
+  OnExit unmount([&] { EXPECT_EQ(umount(directory.path().c_str()), 0); });
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    ProgramRun run = run_ingot({"build", toy_model("llama"), "-O0", "--dtype", dtype, "-o", directory.path().string()});
+    EXPECT_EQ(run.code, 0) << run.err;
+    EXPECT_EQ(listing(directory.path()),
+              (std::vector<std::string>{"config.json", "generation_config.json", "rank0.engine"}));
+    EXPECT_EQ(Engine::from_dir(directory.path()).dtype(), dtype);
+  }
+}
+
 TEST_F(FailedWriting, AnEndWhileWeightsAreWrittenLeavesNothing) {
   bool writing = false;
   auto stop = [&](std::string_view phase, double done) {
