@@ -39,7 +39,7 @@ class Engine {
   int64_t max_seq_len() const;
   int64_t max_batch_size() const;
   int64_t weight_bytes() const;
-  std::string config_json() const;  // {"version", "pretrained_config", "build_config"}
+  std::string config_json() const;  // {"version", "content_hash", "pretrained_config", "build_config"}
 
   struct Impl;
   const std::shared_ptr<const Impl>& impl() const { return impl_; }

@@ -110,9 +110,10 @@ Assembled make_plan(Checkpoint& checkpoint, ResolvedConfig resolved, TimingCache
   return assembled;
 }
 
-Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved) {
+Json engine_config(const Checkpoint& checkpoint, const ResolvedConfig& resolved, const std::string& content_hash) {
   Json json = Json::object();
   json.set("version", kVersion);
+  json.set("content_hash", content_hash);
   json.set("pretrained_config", checkpoint.config());
   json.set("build_config", to_json(resolved.config));
   return json;
@@ -187,7 +188,8 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
     progress.begin("sync", 0);
     report.content_hash = writer.finish(plan, modules);
   }
-  write_text_file(directory.path() / "config.json", engine_config(checkpoint, resolved).dump(2) + "\n");
+  write_text_file(directory.path() / "config.json",
+                  engine_config(checkpoint, resolved, report.content_hash).dump(2) + "\n");
   copy_companions(checkpoint, directory.path());
   report.engine_bytes = static_cast<int64_t>(std::filesystem::file_size(directory.path() / "rank0.engine"));
   report.peak_host_bytes = memory.peak_bytes();

@@ -48,14 +48,7 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   }
   int threads = options.threads > 0 ? options.threads : std::min(usable_cpus(), kMaxVerifyThreads);
   engine->file_ = EngineFile::open(file, {.verify_weights = false});
-  if (folder && std::filesystem::exists(path / "config.json")) {
-    Scope scope((path / "config.json").string());
-    try {
-      engine->config_ = parse_json(read_text_file(path / "config.json"));
-    } catch (const Error& error) {
-      throw error.with_code(ErrorCode::kIncompatible);
-    }
-  }
+  if (folder && std::filesystem::exists(path / "config.json")) engine->read_config(path / "config.json");
   Scope scope(file.string());
   engine->check_weights();
   engine->open_device();
@@ -72,6 +65,22 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::load(const Path& path, const E
   if (!weights.empty() && !engine->device_)
     madvise(const_cast<std::byte*>(weights.data()), weights.size(), MADV_HUGEPAGE);
   return engine;
+}
+
+void LoadedEngine::read_config(const Path& file) {
+  Scope scope(file.string());
+  try {
+    config_ = parse_json(read_text_file(file));
+    const Json* named = config_.is_object() ? config_.find("content_hash") : nullptr;
+    if (named && named->as_string() != content_hash())
+      fail(ErrorCode::kIncompatible,
+           "it belongs to an engine with the content hash {}, and {} has {}: a build replaces them right now, or one "
+           "was "
+           "cut off; build the engine again",
+           named->as_string(), kEngineFileName, content_hash());
+  } catch (const Error& error) {
+    throw error.with_code(ErrorCode::kIncompatible);
+  }
 }
 
 std::span<const std::byte> LoadedEngine::weight(size_t index) const {

@@ -83,6 +83,7 @@ class LoadedEngine {
 
  private:
   LoadedEngine() = default;
+  void read_config(const Path& file);
   void check_weights() const;
   void open_device();
   std::span<const std::byte> module_image(std::string_view name) const;

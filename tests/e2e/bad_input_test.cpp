@@ -393,6 +393,16 @@ TEST_F(BadEngine, ADamagedConfigurationBesideIt) {
   EXPECT_EQ(run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/golden.safetensors"}).code, 4);
 }
 
+TEST_F(BadEngine, TheConfigurationOfAnotherEngine) {
+  build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("bfloat16"), directory_ / "other");
+  std::filesystem::copy_file(directory_ / "other/config.json", engine_ + "/config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  ProgramRun run = run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/golden.safetensors"});
+  EXPECT_EQ(run.code, 4) << run.err;
+  EXPECT_TRUE(contains(run.err, Engine::from_dir(directory_ / "other").content_hash())) << run.err;
+  EXPECT_TRUE(contains(run.err, "build the engine again")) << run.err;
+}
+
 TEST_F(BadEngine, ReferencesThatDoNotFit) {
   EXPECT_EQ(run_ingot({"verify", engine_, "--reference", directory_ / "nothing"}).code, 1);
   ProgramRun run = run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/model.safetensors"});

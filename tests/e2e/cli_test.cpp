@@ -59,7 +59,7 @@ TEST_F(Cli, BuildReports) {
   EXPECT_EQ(json.at("content_hash").as_string(), Engine::from_dir(directory_ / "engine").content_hash());
   for (const auto& [phase, seconds] : json.at("seconds").as_object()) EXPECT_GE(seconds.as_double(), 0) << phase;
   Json config = parse_json(read_text_file(directory_ / "engine/config.json"));
-  EXPECT_EQ(keys(config), (Keys{"version", "pretrained_config", "build_config"}));
+  EXPECT_EQ(keys(config), (Keys{"version", "content_hash", "pretrained_config", "build_config"}));
 }
 
 TEST_F(Cli, VerifyReports) {
