@@ -172,15 +172,16 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   MemoryWatch memory;
   BuildReport report;
   ResolvedConfig resolved = resolve_for(checkpoint, config);
+  // First of all: a wrong place is told before hours of measuring.
+  std::error_code ignored;
+  if (std::filesystem::equivalent(out, checkpoint.path(), ignored))
+    fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
+  NewDirectory directory(out);
   Assembled assembled = make_plan(checkpoint, resolved, timings, report, progress);
   PhaseClock clock(report);
   std::vector<std::byte> modules = compile_modules(assembled, usable_cpus());
   if (!modules.empty()) clock.end("compile");
   const Plan& plan = assembled.plan;
-  std::error_code ignored;
-  if (std::filesystem::equivalent(out, checkpoint.path(), ignored))
-    fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
-  NewDirectory directory(out);
   {
     EngineWriter writer(directory.path() / "rank0.engine");
     write_weights(plan, checkpoint, writer, resolved.config.threads, progress);

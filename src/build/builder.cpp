@@ -8,33 +8,58 @@ namespace ingot {
 
 namespace {
 
-void keep_times(const TimingCache& before, const TimingCache& now, const std::string& file) {
-  if (file.empty() || now == before) return;
-  Path path(file);
-  std::error_code ignored;  // saving says what is wrong
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-  now.save(path);
+// Times will be kept in `file`; that they cannot be is told before they are measured, not after. A cache that exists
+// may hold all that is asked for, and does not change then.
+void check_place_of_times(const Path& file) {
+  Path folder = file.has_parent_path() ? file.parent_path() : Path(".");
+  std::error_code unreachable;
+  while (folder.has_parent_path() && !std::filesystem::exists(folder, unreachable)) folder = folder.parent_path();
+  try {
+    AtomicFile probe(folder / file.filename());
+  } catch (const Error& error) {
+    if (!std::filesystem::exists(file, unreachable))
+      fail(error.code(), "the timing cache {} cannot be written: {}", file.string(), error.what());
+    log_warning("the timing cache {} is read and new times are not kept: {}", file.string(), error.what());
+  }
 }
 
-// Does `work` with the times of `file`, which gets those that are added.
+void keep_times(const TimingCache& before, const TimingCache& now, const Path& file) {
+  if (file.empty() || now == before) return;
+  std::error_code ignored;  // saving says what is wrong
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), ignored);
+  now.save(file);
+}
+
+// Whether the build is worth something without the times that it measured.
+enum class Times { kAreBeside, kAreAll };
+
+// Does `work` with the times of config.timing_cache, which gets those that are added.
 template <class F>
-BuildReport with_times(const std::string& file, F work) {
+BuildReport with_times(const BuildConfig& config, Times times, F work) {
+  const Path file = config.timing_cache;
   TimingCache timings;
   if (!file.empty()) timings = TimingCache::load(file);
+  if (!file.empty() && config.opt_level > 0 && !config.frozen) check_place_of_times(file);
   const TimingCache before = timings;
   BuildReport report;
+  auto keep_or_warn = [&] {
+    try {
+      keep_times(before, timings, file);
+    } catch (const Error& error) {
+      log_warning("the measured times are not kept: {}", error.what());
+    }
+  };
   try {
     report = work(timings);
   } catch (...) {
     // The next attempt goes on from the times measured so far. What went wrong first is what is told.
-    try {
-      keep_times(before, timings, file);
-    } catch (const Error& error) {
-      log_warning("{}", error.what());
-    }
+    keep_or_warn();
     throw;
   }
-  keep_times(before, timings, file);
+  if (times == Times::kAreAll)
+    keep_times(before, timings, file);
+  else
+    keep_or_warn();
   return report;
 }
 
@@ -61,14 +86,14 @@ std::string PretrainedModel::config_json() const { return impl_->checkpoint.conf
 BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
                              const ProgressCallback& callback) {
   CallbackProgress progress(callback);
-  return with_times(config.timing_cache, [&](TimingCache& timings) {
+  return with_times(config, Times::kAreBeside, [&](TimingCache& timings) {
     return build(model.impl().checkpoint, config, timings, directory, progress);
   });
 }
 
 BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
   CallbackProgress progress({});
-  return with_times(config.timing_cache, [&](TimingCache& timings) {
+  return with_times(config, Times::kAreAll, [&](TimingCache& timings) {
     BuildReport report;
     make_plan(model.impl().checkpoint, config, timings, report, progress);
     return report;

@@ -59,18 +59,60 @@ TEST_F(FailedWriting, ADiskThatIsFullBehindTheWeights) {
   EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
 }
 
+// The engine is worth the times that it took; for a dry run they are all.
 TEST_F(FailedWriting, ADiskWithoutRoomForTheTimes) {
   TemporaryDirectory elsewhere;
   if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=4k") != 0)
     GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
   OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  ProgramRun run = run_ingot({"build", toy_model("llama"), "-O1", "--max-num-tokens", "4", "--timing-cache",
-                              directory_ / "times", "-o", elsewhere / "engine"});
-  EXPECT_EQ(run.code, 1) << run.err;
-  EXPECT_TRUE(run.err.starts_with("ingot: cannot write")) << run.err;
+  std::vector<std::string> arguments = {"build",          toy_model("llama"),  "-O1", "--max-num-tokens", "4",
+                                        "--timing-cache", directory_ / "times"};
+  std::vector<std::string> dry = arguments;
+  dry.emplace_back("--dry-run");
+  arguments.insert(arguments.end(), {"-o", elsewhere / "engine"});
+  ProgramRun run = run_ingot(arguments);
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_TRUE(contains(run.err, "the measured times are not kept: cannot write")) << run.err;
   EXPECT_TRUE(contains(run.err, "No space left on device")) << run.err;
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
   EXPECT_NO_THROW(Engine::from_dir(elsewhere / "engine"));
+  EXPECT_EQ(run_ingot(dry).code, 1);
+  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+}
+
+TEST_F(FailedWriting, AWrongPlaceIsToldBeforeAnythingIsMeasured) {
+  write_text_file(directory_ / "file", "mine");
+  const std::string file = directory_ / "file", fine = directory_ / "fine";
+  const std::vector<std::vector<std::string>> places = {
+      {"-o", file}, {"-o", file + "/engine"}, {"-o", fine, "--timing-cache", file + "/folder/times"}};
+  for (const std::vector<std::string>& place : places) {
+    std::vector<std::string> arguments = {"build", toy_model("llama"), "-O1", "--progress", "json"};
+    arguments.insert(arguments.end(), place.begin(), place.end());
+    ProgramRun run = run_ingot(arguments);
+    EXPECT_NE(run.code, 0);
+    EXPECT_TRUE(contains(run.err, file)) << run.err;
+    EXPECT_FALSE(contains(run.err, "\"phase\":\"tune\"")) << run.err;
+    EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{"file"});
+  }
+}
+
+TEST(Writing, ATimingCacheThatCannotChangeServesAllTheSame) {
+  TemporaryDirectory directory, folder;
+  std::vector<std::string> arguments = {"build",          toy_model("llama"), "-O1", "--max-num-tokens",  "4",
+                                        "--timing-cache", folder / "times",   "-o",  directory / "first", "--json"};
+  EXPECT_EQ(run_ingot(arguments).code, 0);
+  std::string times = read_text_file(folder / "times");
+  if (mount(folder.path().c_str(), folder.path().c_str(), nullptr, MS_BIND, nullptr) != 0)
+    GTEST_SKIP() << "mounting needs root: " << std::strerror(errno);
+  OnExit unmount([&] { EXPECT_EQ(umount(folder.path().c_str()), 0); });
+  ASSERT_EQ(mount(nullptr, folder.path().c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr), 0);
+  for (const char* tokens : {"4", "64"}) {
+    arguments[4] = tokens;
+    ProgramRun run = run_ingot(arguments);
+    EXPECT_EQ(run.code, 0) << run.err;
+    EXPECT_TRUE(contains(run.err, "new times are not kept")) << run.err;
+    EXPECT_EQ(contains(run.err, "the measured times are not kept"), std::string(tokens) == "64") << run.err;
+    EXPECT_EQ(read_text_file(folder / "times"), times);
+  }
 }
 
 TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
