@@ -1,4 +1,5 @@
 // The public building functions: files, callbacks and timing caches around build().
+#include "base/folder_lock.h"
 #include "base/log.h"
 #include "build/build.h"
 #include "build/callback_progress.h"
@@ -14,6 +15,7 @@ void check_place_of_times(const Path& file) {
   Path folder = file.has_parent_path() ? file.parent_path() : Path(".");
   std::error_code unreachable;
   while (folder.has_parent_path() && !std::filesystem::exists(folder, unreachable)) folder = folder.parent_path();
+  FolderLock one_at_a_time = FolderLock::take(folder);  // the probe has the name under which others write
   try {
     AtomicFile probe(folder / file.filename());
   } catch (const Error& error) {
@@ -27,7 +29,7 @@ void keep_times(const TimingCache& before, const TimingCache& now, const Path& f
   if (file.empty() || now == before) return;
   std::error_code ignored;  // saving says what is wrong
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), ignored);
-  now.save(file);
+  now.save_added(before, file);
 }
 
 // Whether the build is worth something without the times that it measured.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/folder_lock.h"
 #include "base/log.h"
 
 namespace ingot {
@@ -127,6 +128,24 @@ std::string TimingCache::text() const {
 void TimingCache::save(const Path& path) const {
   if (std::filesystem::exists(path)) check_is_timing_cache(path, MappedFile(path).text());
   write_text_file(path, text());
+}
+
+void TimingCache::save_added(const TimingCache& before, const Path& path) const {
+  FolderLock one_at_a_time = FolderLock::take(path.parent_path());
+  TimingCache all = before;
+  std::string written;
+  if (std::filesystem::exists(path)) {
+    written = read_text_file(path);
+    check_is_timing_cache(path, written);
+    all.entries_.clear();
+    all.merge_text(written);  // damage was told when it was read first
+  }
+  for (const auto& [key, timing] : entries_) {
+    auto found = before.entries_.find(key);
+    if (found == before.entries_.end() || found->second != timing) all.entries_[key] = timing;
+  }
+  std::string text = all.text();
+  if (text != written) write_text_file(path, text);
 }
 
 std::optional<Timing> TimingCache::find(std::string_view device, std::string_view problem, const Tactic& tactic,

@@ -41,6 +41,9 @@ class TimingCache {
   std::string text() const;
   // Atomic and synced. Replaces only what load() takes.
   void save(const Path& path) const;
+  // Adds to the file what this cache has beyond `before`, which was read from it: the file keeps what others have added
+  // meanwhile. One at a time does, also of several processes.
+  void save_added(const TimingCache& before, const Path& path) const;
 
   std::optional<Timing> find(std::string_view device, std::string_view problem, const Tactic& tactic,
                              std::string_view version) const;

@@ -95,6 +95,23 @@ TEST_F(FailedWriting, AWrongPlaceIsToldBeforeAnythingIsMeasured) {
   }
 }
 
+TEST(Writing, TwoBuildsAtOnceKeepTheTimesOfBoth) {
+  TemporaryDirectory directory;
+  auto arguments = [&](const std::string& dtype, const std::string& level) -> std::vector<std::string> {
+    return {"build",           toy_model("llama"), "--max-num-tokens",  "4",       level, "-o",
+            directory / dtype, "--timing-cache",   directory / "times", "--dtype", dtype};
+  };
+  {
+    StartedProgram one(arguments("float32", "-O1")), other(arguments("float16", "-O1"));
+    EXPECT_EQ(one.wait().code, 0);
+    EXPECT_EQ(other.wait().code, 0);
+  }
+  for (const char* dtype : {"float32", "float16"}) {
+    ProgramRun run = run_ingot(arguments(dtype, "--frozen"));
+    EXPECT_EQ(run.code, 0) << run.err;
+  }
+}
+
 TEST(Writing, ATimingCacheThatCannotChangeServesAllTheSame) {
   TemporaryDirectory directory, folder;
   std::vector<std::string> arguments = {"build",          toy_model("llama"), "-O1", "--max-num-tokens",  "4",

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "base/error.h"
+#include "base/folder_lock.h"
 
 namespace ingot {
 namespace {
@@ -85,6 +89,51 @@ TEST(TimingCache, MergesAndSaves) {
   EXPECT_EQ(merged, b);
   EXPECT_EQ(TimingCache::load(path.string() + ".missing").size(), 0u);
   std::filesystem::remove(path);
+}
+
+TEST(TimingCache, SavingWhatWasAddedKeepsWhatOthersHaveAdded) {
+  Path path = std::filesystem::path(testing::TempDir()) / "ingot_shared_timings.txt";
+  TimingCache before;
+  before.add("here", "p", kTactic, "1", {10, false});
+  before.add("here", "r", kTactic, "1", {11, false});
+  before.save(path);
+  TimingCache first = before, second = before, expected = before;
+  first.add("here", "p", kTactic, "1", {20, false});
+  first.add("here", "q", kTactic, "1", {30, false});
+  second.add("here", "r", kTactic, "1", {40, true});
+  second.add("there", "q", kTactic, "1", {50, false});
+  first.save_added(before, path);
+  second.save_added(before, path);
+  expected.merge_text(first.text());
+  expected.add("here", "r", kTactic, "1", {40, true});
+  expected.add("there", "q", kTactic, "1", {50, false});
+  EXPECT_EQ(TimingCache::load(path), expected);
+
+  auto written = std::filesystem::last_write_time(path);
+  std::filesystem::last_write_time(path, written - std::chrono::hours(1));
+  before.save_added(before, path);
+  EXPECT_EQ(std::filesystem::last_write_time(path), written - std::chrono::hours(1)) << "nothing to write";
+  std::filesystem::remove(path);
+  second.save_added(before, path);
+  EXPECT_EQ(TimingCache::load(path), second) << "a file that is gone is written anew";
+  std::filesystem::remove(path);
+}
+
+TEST(TimingCache, SavesOneAtATime) {
+  Path folder = std::filesystem::path(testing::TempDir()) / "ingot_locked_timings", path = folder / "times";
+  std::filesystem::create_directories(folder);
+  TimingCache cache;
+  cache.add("here", "p", kTactic, "1", {10, false});
+  std::thread save;
+  {
+    FolderLock other = FolderLock::take(folder);
+    save = std::thread([&] { cache.save_added({}, path); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_FALSE(std::filesystem::exists(path));
+  }
+  save.join();
+  EXPECT_EQ(TimingCache::load(path), cache);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(TimingCache, ReadsAndReplacesNothingElse) {
