@@ -1,6 +1,6 @@
 #include "build/build.h"
 
-#include <unistd.h>
+#include <sys/statvfs.h>
 
 #include <chrono>
 
@@ -12,6 +12,7 @@
 #include "build/program_shapes.h"
 #include "kernels/weight_layout.h"
 #include "passes/pass.h"
+#include "plan/check_plan.h"
 #include "plan/engine_file.h"
 #include "tune/tuner.h"
 #include "weights/make_weight.h"
@@ -134,6 +135,17 @@ void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
   }
 }
 
+// A disk that fills up fails everybody who writes to it, so what does not fit is not begun. All else is small beside
+// the weights.
+void check_free_space(const Plan& plan, const Path& directory, const Path& out) {
+  struct statvfs disk {};
+  if (statvfs(directory.c_str(), &disk) != 0 || disk.f_blocks == 0) return;  // a file system that does not tell
+  const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize, needed = weight_section_bytes(plan);
+  if (needed > free)
+    fail(ErrorCode::kRuntime, "{}: the weights of the engine take {}; its disk has {} free", out.string(),
+         print_bytes(static_cast<double>(needed)), print_bytes(static_cast<double>(free)));
+}
+
 void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter& writer, int threads,
                    Progress& progress) {
   uint64_t total = 0;
@@ -178,6 +190,7 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
     fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
   NewDirectory directory(out);
   Assembled assembled = make_plan(checkpoint, resolved, timings, report, progress);
+  check_free_space(assembled.plan, directory.path(), out);
   PhaseClock clock(report);
   std::vector<std::byte> modules = compile_modules(assembled, usable_cpus());
   if (!modules.empty()) clock.end("compile");

@@ -16,15 +16,14 @@ namespace {
 class FailedWriting : public testing::Test {
  protected:
   // What a failed build over an engine, and beside one, must leave as it was.
-  void expect_untouched_by(const ProgramInput& input, const std::string& reason) {
+  void expect_untouched_by(const ProgramInput& input, const std::vector<std::string>& said) {
     build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("float32"), directory_ / "old");
     std::string before = read_text_file(directory_ / "old/rank0.engine");
     std::vector<std::string> names = listing(directory_.path());
     for (const char* out : {"old", "new"}) {
       ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / out}, input);
       EXPECT_EQ(run.code, 1) << run.err;
-      EXPECT_TRUE(contains(run.err, reason)) << run.err;
-      EXPECT_TRUE(contains(run.err, "cannot write")) << run.err;
+      for (const std::string& part : said) EXPECT_TRUE(contains(run.err, part)) << run.err;
       EXPECT_EQ(listing(directory_.path()), names);
     }
     EXPECT_TRUE(read_text_file(directory_ / "old/rank0.engine") == before);
@@ -34,29 +33,38 @@ class FailedWriting : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-TEST_F(FailedWriting, AFileThatMayNotGrow) { expect_untouched_by({.largest_file = 1 << 20}, "File too large"); }
+TEST_F(FailedWriting, AFileThatMayNotGrow) {
+  expect_untouched_by({.largest_file = 1 << 20}, {"cannot write", "File too large"});
+}
 
-TEST_F(FailedWriting, AFullDisk) {
+// Nothing is begun: others write to the disk, too.
+TEST_F(FailedWriting, ADiskWithoutRoomForTheWeights) {
   if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=3m") != 0)
     GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
   OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  expect_untouched_by({}, "No space left on device");
+  expect_untouched_by({}, {"the weights of the engine take 14.02 MiB; its disk has ", " free"});
+  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / "new", "--progress", "json"});
+  EXPECT_FALSE(contains(run.err, "\"phase\":\"write\"")) << run.err;
 }
 
-// The engine file fits, the tokenizer behind it does not.
+// The weights fit; first the end of the engine file does not, then the tokenizer behind it.
 TEST_F(FailedWriting, ADiskThatIsFullBehindTheWeights) {
   build_engine_dir(PretrainedModel::from_pretrained(baker_7m()), untuned("bfloat16"), directory_ / "measured");
   const uint64_t engine = std::filesystem::file_size(directory_ / "measured/rank0.engine");
   const uint64_t tokenizer = std::filesystem::file_size(directory_ / "measured/tokenizer.json");
   std::filesystem::remove_all(directory_ / "measured");
-  const std::string options = format("size={}", engine + tokenizer / 2);
-  if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, options.c_str()) != 0)
-    GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
-  OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
-  ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / "engine"});
-  EXPECT_EQ(run.code, 1) << run.err;
-  EXPECT_TRUE(contains(run.err, "tokenizer.json") && contains(run.err, "No space left on device")) << run.err;
-  EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+  const std::pair<uint64_t, const char*> disks[] = {{engine - 8192, "rank0.engine"},
+                                                    {engine + tokenizer / 2, "tokenizer.json"}};
+  for (const auto& [size, file] : disks) {
+    const std::string options = format("size={}", size);
+    if (mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, options.c_str()) != 0)
+      GTEST_SKIP() << "mounting a small file system needs root: " << std::strerror(errno);
+    OnExit unmount([&] { EXPECT_EQ(umount(directory_.path().c_str()), 0); });
+    ProgramRun run = run_ingot({"build", baker_7m(), "-O0", "-o", directory_ / "engine"});
+    EXPECT_EQ(run.code, 1) << run.err;
+    EXPECT_TRUE(contains(run.err, file) && contains(run.err, "No space left on device")) << run.err;
+    EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{});
+  }
 }
 
 // The engine is worth the times that it took; for a dry run they are all.
