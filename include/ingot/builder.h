@@ -91,6 +91,10 @@ using ProgressCallback = std::function<void(std::string_view phase, double done)
 BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
                              const ProgressCallback& progress = {});
 
+// All that shapes an engine but the model: the configuration with its target resolved for this machine, the device, and
+// the versions of Ingot and of what its kernels are made of. An engine is worth building again when this text differs.
+std::string build_identity(const BuildConfig& config);
+
 // Everything a build would decide, without an engine. It measures as a build does: config.timing_cache gets the times.
 BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config);
 

@@ -21,7 +21,6 @@ namespace ingot {
 
 namespace {
 
-constexpr const char* kVersion = "0.1.0";
 // Adds the seconds since the last call to the report.
 class PhaseClock {
  public:

@@ -12,6 +12,8 @@
 
 namespace ingot {
 
+inline constexpr const char* kVersion = "0.1.0";
+
 // Loads, rewrites, tunes, chooses and assembles; nothing is written. New times go into `timings`.
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,
                Progress& progress);

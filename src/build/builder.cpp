@@ -1,9 +1,12 @@
 // The public building functions: files, callbacks and timing caches around build().
 #include "base/folder_lock.h"
 #include "base/log.h"
+#include "base/thread_pool.h"
 #include "build/build.h"
 #include "build/callback_progress.h"
 #include "build/pretrained_model.h"
+#include "plan/engine_file.h"
+#include "tactics/tactic.h"
 
 namespace ingot {
 
@@ -84,6 +87,19 @@ std::string PretrainedModel::architecture() const {
 }
 
 std::string PretrainedModel::config_json() const { return impl_->checkpoint.config().dump(2); }
+
+std::string build_identity(const BuildConfig& config) {
+  BuildConfig resolved = config;
+  if (resolved.threads == 0) resolved.threads = usable_cpus();
+  const Target target = parse_target(config.target, resolved.threads);
+  resolved.target = target.text();
+  std::string text = format("ingot {}, engine format {}\n{} {}\n{}", kVersion, kEngineFormatVersion, target.device,
+                            target.avx512_bf16, to_json(resolved).dump());
+  for (const TacticSource* source : tactic_list())
+    if (source->name().starts_with("cpu.") == (target.kind == "cpu"))
+      text += format("\n{}@{}", source->name(), source->version());
+  return text;
+}
 
 BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& config, const std::string& directory,
                              const ProgressCallback& callback) {

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/thread_pool.h"
+#include "device/target.h"
 #include "e2e/temporary_directory.h"
 #include "ingot/builder.h"
 #include "ir/text.h"
@@ -177,6 +179,26 @@ TEST(Builder, AFailedBuildKeepsItsTimesAndLeavesNoDirectory) {
   BuilderConfig wide = builder.create_builder_config("float32", options);
   EXPECT_EQ(builder.build_engine(network, wide, directory / "new/inner/engine").measured, 0);
   EXPECT_TRUE(std::filesystem::exists(directory / "new/inner/engine/rank0.engine"));
+}
+
+TEST(BuildIdentity, NamesTheResolvedTargetAndChangesWithTheSettings) {
+  BuildConfig config;
+  const std::string best = build_identity(config);
+  EXPECT_TRUE(contains(best, "ingot 0.1.0") && contains(best, "cpu.matmul_portable@")) << best;
+  EXPECT_FALSE(contains(best, "cuda.")) << best;
+  config.threads = usable_cpus();
+  EXPECT_EQ(build_identity(config), best) << "what 0 means";
+  config.target = parse_target("cpu", config.threads).text();
+  EXPECT_EQ(build_identity(config), best) << "what cpu means";
+  std::vector<BuildConfig> others(5, config);
+  others[0].threads = config.threads + 1;
+  others[1].dtype = "float16";
+  others[2].max_seq_len = 64;
+  others[3].target = config.target == "cpu:portable" ? "cpu:avx2" : "cpu:portable";
+  others[4].disable = {"merge_qkv"};
+  for (const BuildConfig& other : others) EXPECT_NE(build_identity(other), best);
+  config.target = "cuda:sm_90a";
+  EXPECT_TRUE(contains(build_identity(config), "cuda.gemm_sm90@"));
 }
 
 TEST(Builder, SavedConfigurationsReadBack) {

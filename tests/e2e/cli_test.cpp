@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/thread_pool.h"
+#include "device/target.h"
 #include "e2e/models.h"
 #include "e2e/run_ingot.h"
 #include "ingot/generate.h"
@@ -82,6 +83,9 @@ TEST_F(Cli, VerifyBuildsAModelIntoTheCacheAndSaysSo) {
   EXPECT_TRUE(contains(first.err, "is a model: building it into " + (directory_ / "cache"))) << first.err;
   EXPECT_EQ(json_of(first), json_of(second));
   EXPECT_FALSE(contains(second.err, "building")) << second.err;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "cache/engines"))
+    std::filesystem::remove(entry.path() / "rank0.engine");
+  EXPECT_EQ(json_of(run_ingot(arguments, input)), json_of(first)) << "everything in the cache may be deleted";
 }
 
 TEST_F(Cli, EvalPerplexityReports) {
@@ -418,6 +422,30 @@ TEST_F(Cli, RunTakesStopStringsAnywhere) {
   EXPECT_EQ(before.code, 0) << before.err;
   EXPECT_EQ(before.out, behind.out);
   EXPECT_FALSE(contains(behind.out, "was") || contains(behind.out, "and")) << behind.out;
+}
+
+// A cache that machines share, or a CPU that is masked: each gets the engine for it, and keeps it.
+TEST_F(Cli, EveryTargetHasACachedEngineOfItsOwn) {
+  ProgramInput input{.environment = {"INGOT_CACHE_DIR=" + (directory_ / "cache")}};
+  auto err_of = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"verify",  toy_model("llama"), "--dtype",
+                                          "float32", "--reference",      reference()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    ProgramRun run = run_ingot(arguments, input);
+    EXPECT_EQ(run.code, 0) << run.err;
+    return run.err;
+  };
+  EXPECT_TRUE(contains(err_of({"--cpu-mask", "portable"}), "is a model: building it"));
+  EXPECT_EQ(err_of({"--target", "cpu:portable"}), "") << "what cpu means under the mask";
+  EXPECT_EQ(err_of({"--cpu-mask", "portable"}), "");
+  if (cpu_features().level < CpuLevel::kAvx2) GTEST_SKIP() << "this machine has no AVX2";
+  EXPECT_TRUE(contains(err_of({"--cpu-mask", "avx2"}), "is a model: building it"));
+  EXPECT_EQ(err_of({"--cpu-mask", "portable"}), "");
+  std::vector<std::string> targets;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "cache/engines"))
+    targets.push_back(Engine::from_dir(entry.path()).target());
+  std::sort(targets.begin(), targets.end());
+  EXPECT_EQ(targets, (std::vector<std::string>{"cpu:avx2", "cpu:portable"}));
 }
 
 TEST_F(Cli, RunBuildsAModelFirst) {

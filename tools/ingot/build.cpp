@@ -94,8 +94,8 @@ std::string cache_key(const EngineSource& source) {
       parts.push_back(format("{} {} {}", entry.path().filename().string(), entry.file_size(),
                              entry.last_write_time().time_since_epoch().count()));
   std::sort(parts.begin(), parts.end());
-  const BuildConfig& c = source.config;
-  parts.push_back(format("{}|{}|{}|{}", fs::canonical(source.path).string(), c.dtype, c.target, c.threads));
+  parts.push_back(fs::canonical(source.path).string());
+  parts.push_back(build_identity(source.config));
   return hex64(hash64(join(parts, "\n")));
 }
 
@@ -119,6 +119,8 @@ Engine open_engine(const EngineSource& asked, const std::string& progress) {
     } catch (const Error& error) {
       log_warning("the cached engine is built again: {}", error.what());
     }
+  } else {
+    fs::remove_all(directory);  // what is left of a cached engine is no reason to refuse the place
   }
   std::fputs(format("{} is a model: building it into {}\n", source.path, directory).c_str(), stderr);
   BuildConfig config = source.config;
