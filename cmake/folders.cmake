@@ -63,7 +63,7 @@ ingot_folder(runtime base tensor plan device kernels weights)
 ingot_folder(tune base tensor ops plan device kernels tactics)
 # floor 6
 ingot_folder(generate base tensor text device plan runtime)
-ingot_folder(build ir models passes tactics tune plan device weights checkpoint)
+ingot_folder(build text ir models passes tactics tune plan device weights checkpoint)
 # floor 7
 ingot_folder(inspect build runtime generate)
 # floor 8: the public classes, and the binary

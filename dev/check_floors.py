@@ -23,11 +23,11 @@ FLOORS = {
     "runtime": SHARED + " plan device kernels weights",
     "tune": SHARED + " ops plan device kernels tactics",
     "generate": SHARED + " text device plan runtime",
-    "build": SHARED + " ops ir models quantize passes tactics tune plan device kernels weights checkpoint",
+    "build": SHARED + " text ops ir models quantize passes tactics tune plan device kernels weights checkpoint",
 }
 BUILDER = "build " + FLOORS["build"]
-FLOORS["calibrate"] = BUILDER + " runtime generate text"
-FLOORS["inspect"] = BUILDER + " runtime generate text"
+FLOORS["calibrate"] = BUILDER + " runtime generate"
+FLOORS["inspect"] = BUILDER + " runtime generate"
 FLOORS["api"] = FLOORS["inspect"] + " inspect calibrate"
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)

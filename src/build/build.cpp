@@ -14,6 +14,8 @@
 #include "passes/pass.h"
 #include "plan/check_plan.h"
 #include "plan/engine_file.h"
+#include "text/eos_ids.h"
+#include "text/tokenizer.h"
 #include "tune/tuner.h"
 #include "weights/make_weight.h"
 
@@ -25,6 +27,7 @@ namespace {
 class PhaseClock {
  public:
   explicit PhaseClock(BuildReport& report) : report_(report) {}
+  void restart() { last_ = std::chrono::steady_clock::now(); }
   void end(const char* phase) {
     auto now = std::chrono::steady_clock::now();
     report_.seconds.emplace_back(phase, std::chrono::duration<double>(now - last_).count());
@@ -126,8 +129,29 @@ void check_host_memory(const BuildReport& report, const BuildConfig& config) {
          print_bytes(static_cast<double>(config.max_host_bytes)));
 }
 
+Path folder_of(const Checkpoint& checkpoint) {
+  return std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
+}
+
+// What the engine's users would find first: files that it takes over and cannot read.
+void check_companions(const Checkpoint& checkpoint) {
+  const Path from = folder_of(checkpoint), generation = from / "generation_config.json";
+  read_eos_ids(checkpoint.config());
+  if (std::filesystem::exists(generation)) {
+    Scope scope(generation.string());
+    read_eos_ids(parse_json(read_text_file(generation)));
+  }
+  if (!std::filesystem::exists(from / "tokenizer.json")) return;
+  try {
+    Tokenizer::from_dir(from);
+  } catch (const Error& error) {
+    fail(error.code(), "{}; without tokenizer.json there the model builds, and its engine takes ids only",
+         error.what());
+  }
+}
+
 void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
-  Path from = std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
+  const Path from = folder_of(checkpoint);
   for (const char* name : kEngineCompanions) {
     if (!std::filesystem::is_regular_file(from / name)) continue;
     write_text_file(directory / name, MappedFile(from / name).text());
@@ -188,9 +212,12 @@ BuildReport build(Checkpoint& checkpoint, const BuildConfig& config, TimingCache
   if (std::filesystem::equivalent(out, checkpoint.path(), ignored))
     fail(ErrorCode::kUsage, "{} is the model's own directory; the engine needs another one", out.string());
   NewDirectory directory(out);
+  PhaseClock clock(report);
+  check_companions(checkpoint);
+  clock.end("check");
   Assembled assembled = make_plan(checkpoint, resolved, timings, report, progress);
   check_free_space(assembled.plan, directory.path(), out);
-  PhaseClock clock(report);
+  clock.restart();
   std::vector<std::byte> modules = compile_modules(assembled, usable_cpus());
   if (!modules.empty()) clock.end("compile");
   const Plan& plan = assembled.plan;

@@ -3,22 +3,11 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "text/eos_ids.h"
 
 namespace ingot {
 
 namespace {
-
-std::vector<int32_t> ids_of(const Json& config) {
-  const Json* value = config.is_object() ? config.find_set("eos_token_id") : nullptr;
-  if (!value) return {};
-  Scope scope("key \"eos_token_id\"");
-  std::vector<int32_t> ids;
-  if (value->is_array())
-    value_from_json(*value, ids);
-  else
-    value_from_json(*value, ids.emplace_back());
-  return ids;
-}
 
 // Of a matrix that came back; empty where it did not.
 template <class T>
@@ -33,11 +22,11 @@ std::vector<int32_t> read_eos_ids(const LoadedEngine& engine) {
   Path file = engine.directory() / "generation_config.json";
   if (!engine.directory().empty() && std::filesystem::exists(file)) {
     Scope scope(file.string());
-    auto ids = ids_of(parse_json(read_text_file(file)));
+    auto ids = read_eos_ids(parse_json(read_text_file(file)));
     if (!ids.empty()) return ids;
   }
   const Json* pretrained = engine.config().find_set("pretrained_config");
-  return pretrained ? ids_of(*pretrained) : std::vector<int32_t>{};
+  return pretrained ? read_eos_ids(*pretrained) : std::vector<int32_t>{};
 }
 
 TokenSession::TokenSession(std::shared_ptr<const LoadedEngine> engine, const TokenSessionOptions& options)

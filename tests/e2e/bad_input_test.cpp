@@ -203,6 +203,29 @@ TEST_F(BadCheckpoint, MissingOrMisleadingShards) {
   expect_refused(1, {"which is no file name"});
 }
 
+TEST_F(BadCheckpoint, TokenizersAndGenerationConfigurations) {
+  for (const char* text : {"", "{", "{}", "{\"model\": {\"type\": \"Mystery\"}}"}) {
+    SCOPED_TRACE(text);
+    write_text_file(model_ + "/tokenizer.json", text);
+    expect_refused(1, {model_, "tokenizer", "without tokenizer.json there the model builds"});
+  }
+  std::filesystem::copy_file(baker_7m() + "/tokenizer.json", model_ + "/tokenizer.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  write_text_file(model_ + "/tokenizer_config.json", "{\"bos_token\": 3}");
+  expect_refused(1, {"tokenizer_config.json", "bos_token"});
+  std::filesystem::remove(model_ + "/tokenizer_config.json");
+  for (const char* text : {"{", "{\"eos_token_id\": \"x\"}", "{\"eos_token_id\": [2, {}]}"}) {
+    SCOPED_TRACE(text);
+    write_text_file(model_ + "/generation_config.json", text);
+    expect_refused(1, {"generation_config.json"});
+  }
+  std::filesystem::remove(model_ + "/generation_config.json");
+  set_config("eos_token_id", Json("x"));
+  expect_refused(1, {"eos_token_id"});
+  set_config("eos_token_id", Json(2));
+  EXPECT_EQ(run_ingot({"build", model_, "-O0", "-o", directory_ / "engine"}).code, 0);
+}
+
 TEST_F(BadCheckpoint, UnknownRopeTypeIsNamed) {
   Json rope = Json::object();
   rope.set("rope_type", "spiral");
