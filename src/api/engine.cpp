@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/fields.h"
+#include "build/build_config.h"
 #include "build/new_directory.h"
 #include "device/target.h"
 #include "inspect/bench.h"
@@ -16,6 +17,20 @@ namespace ingot {
 
 namespace {
 const Json& build_config(const LoadedEngine& engine) { return engine.config().at("build_config"); }
+
+void check_config(const LoadedEngine& engine, const std::string& directory) {
+  for (const char* key : {"pretrained_config", "build_config"})
+    if (!engine.config().is_object() || !engine.config().find(key))
+      fail(ErrorCode::kIncompatible, "{}: there is no config.json with \"{}\" beside the engine; build it again",
+           directory, key);
+  Scope scope(format("{}/config.json: key \"build_config\"", directory));
+  try {
+    check_resolved(build_config_from_json(build_config(engine)));
+  } catch (const Error& error) {
+    throw error.with_code(ErrorCode::kIncompatible);
+  }
+}
+
 }  // namespace
 
 OwnedDirectory::~OwnedDirectory() {
@@ -26,10 +41,7 @@ OwnedDirectory::~OwnedDirectory() {
 Engine Engine::from_dir(const std::string& directory, const EngineOptions& options) {
   Engine engine;
   auto loaded = LoadedEngine::load(directory, {.verify_weights = options.verify});
-  for (const char* key : {"pretrained_config", "build_config"})
-    if (!loaded->config().is_object() || !loaded->config().find(key))
-      fail(ErrorCode::kIncompatible, "{}: there is no config.json with \"{}\" beside the engine; build it again",
-           directory, key);
+  check_config(*loaded, directory);
   engine.impl_ = std::make_shared<Impl>(Impl{nullptr, std::move(loaded)});
   return engine;
 }

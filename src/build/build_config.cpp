@@ -38,6 +38,8 @@ const std::array kEntries = {
     Entry{"disable", &BuildConfig::disable},
 };
 
+constexpr int kMostThreads = 1024;
+
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   if (value < least || value > most) fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", name, value, least, most);
 }
@@ -49,7 +51,7 @@ void check(const BuildConfig& c) {
   check_range("max_num_tokens", c.max_num_tokens, 0, int64_t{1} << 20);
   check_range("tokens_per_block", c.tokens_per_block, 1, 1024);
   check_range("opt_level", c.opt_level, 0, 5);
-  check_range("threads", c.threads, 0, 1024);
+  check_range("threads", c.threads, 0, kMostThreads);
   if (c.max_beam_width != 1)
     fail(ErrorCode::kUsage, "max_beam_width is {}; this version searches with one beam only", c.max_beam_width);
   if (!c.strongly_typed)
@@ -70,7 +72,7 @@ class Resolver {
     if (c.dtype.empty()) c.dtype = model_config.get("dtype", model_config.get("torch_dtype", "bfloat16"));
     resolved_.dtype = parse_user_dtype(c.dtype);
     c.dtype = std::string(user_dtype_name(resolved_.dtype));
-    if (c.threads == 0) c.threads = usable_cpus();
+    if (c.threads == 0) c.threads = std::min(usable_cpus(), kMostThreads);
     if (!c.kv_cache_type.empty() && c.kv_cache_type != "paged")
       change("kv_cache_type", c.kv_cache_type, std::string("paged"),
              "the KV cache of every architecture here is paged");
@@ -140,6 +142,15 @@ BuildConfig build_config_from_json(const Json& json) {
     std::visit([&](auto member) { value_from_json(value, config.*member); }, entry->member);
   }
   return config;
+}
+
+void check_resolved(const BuildConfig& c) {
+  check(c);
+  check_range("max_seq_len", c.max_seq_len, 1, int64_t{1} << 32);
+  check_range("max_input_len", c.max_input_len, 1, c.max_seq_len);
+  check_range("max_num_tokens", c.max_num_tokens, c.max_batch_size, int64_t{1} << 20);
+  check_range("threads", c.threads, 1, kMostThreads);
+  parse_user_dtype(c.dtype);
 }
 
 ResolvedConfig resolve(const BuildConfig& asked, const ModelFacts& facts, const Json& model_config) {

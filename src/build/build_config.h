@@ -13,6 +13,9 @@ Json to_json(const BuildConfig& config);
 // Reads what to_json wrote; unknown keys are an Error that names the nearest one.
 BuildConfig build_config_from_json(const Json& json);
 
+// Throws unless every value is one that resolve() can give: for what was read from an engine's config.json.
+void check_resolved(const BuildConfig& config);
+
 // A configuration with every open choice made.
 struct ResolvedConfig {
   BuildConfig config;

@@ -416,6 +416,37 @@ TEST_F(BadEngine, ADamagedConfigurationBesideIt) {
   EXPECT_EQ(run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/golden.safetensors"}).code, 4);
 }
 
+TEST_F(BadEngine, AConfigurationWithValuesThatNoBuildGives) {
+  const Json good = parse_json(read_text_file(engine_ + "/config.json"));
+  const std::pair<const char*, Json> lies[] = {{"max_input_len", Json(-5)},
+                                               {"max_input_len", Json(int64_t{1} << 30)},
+                                               {"max_seq_len", Json(0)},
+                                               {"max_batch_size", Json(0)},
+                                               {"max_num_tokens", Json(3)},
+                                               {"threads", Json(0)},
+                                               {"threads", Json(int64_t{1} << 33)},
+                                               {"dtype", Json("float99")},
+                                               {"max_seq_len", Json("long")},
+                                               {"max_sequence_len", Json(8)}};
+  for (const auto& [key, value] : lies) {
+    SCOPED_TRACE(std::string(key) + " " + value.dump());
+    Json lie = good;
+    for (auto& [name, config] : lie.as_object())
+      if (name == "build_config") config.set(key, value);
+    write_text_file(engine_ + "/config.json", lie.dump(2));
+    try {
+      Engine::from_dir(engine_);
+      ADD_FAILURE() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIncompatible) << error.what();
+      EXPECT_TRUE(contains(error.what(), "config.json")) << error.what();
+      EXPECT_TRUE(contains(error.what(), std::string(key) == "dtype" ? "float99" : key)) << error.what();
+    }
+  }
+  write_text_file(engine_ + "/config.json", good.dump(2));
+  EXPECT_NO_THROW(Engine::from_dir(engine_));
+}
+
 TEST_F(BadEngine, TheConfigurationOfAnotherEngine) {
   build_engine_dir(PretrainedModel::from_pretrained(toy_model("llama")), untuned("bfloat16"), directory_ / "other");
   std::filesystem::copy_file(directory_ / "other/config.json", engine_ + "/config.json",
