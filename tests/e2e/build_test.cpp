@@ -251,9 +251,16 @@ TEST(Build, AModelWithoutATokenizerBuildsAndVerifies) {
   ASSERT_FALSE(std::filesystem::exists(model + "/tokenizer.json"));
   EXPECT_EQ(run_ingot({"build", model, "-O0", "--dtype", "float32", "-o", engine}).code, 0);
   EXPECT_EQ(run_ingot({"verify", engine, "--reference", model + "/golden.safetensors"}).code, 0);
-  ProgramRun run = run_ingot({"run", engine, "Hello"});
-  EXPECT_EQ(run.code, 1);
-  EXPECT_TRUE(contains(run.err, "tokenizer.json")) << run.err;
+  write_text_file(directory / "text", "Hello");
+  for (const std::string& source : {engine, model})
+    for (const std::vector<std::string>& arguments : {std::vector<std::string>{"run", source, "Hello"},
+                                                      {"eval", "perplexity", source, "--text", directory / "text"}}) {
+      ProgramRun run = run_ingot(arguments);
+      EXPECT_EQ(run.code, 1);
+      EXPECT_TRUE(contains(run.err, source + " has no tokenizer.json")) << run.err;
+      EXPECT_TRUE(contains(run.err, "`bench` and `verify` work without")) << run.err;
+      EXPECT_FALSE(contains(run.err, "building")) << run.err;
+    }
 }
 
 TEST(Build, ADirectoryWithOnlyATokenizerServesTokenize) {

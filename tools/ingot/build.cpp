@@ -130,4 +130,18 @@ Engine open_engine(const EngineSource& asked, const std::string& progress) {
   return Engine::from_dir(directory);
 }
 
+Engine open_text_engine(const EngineSource& source, const std::string& progress) {
+  const std::filesystem::path folder = source.path;
+  auto check_tokenizer = [&] {
+    if (!std::filesystem::is_directory(folder) || std::filesystem::exists(folder / "tokenizer.json")) return;
+    fail(ErrorCode::kRuntime, "{} has no tokenizer.json, which text needs; `bench` and `verify` work without",
+         source.path);
+  };
+  // What is wrong with an engine itself comes first.
+  if (!std::filesystem::exists(folder / "rank0.engine")) check_tokenizer();
+  Engine engine = open_engine(source, progress);
+  check_tokenizer();
+  return engine;
+}
+
 }  // namespace ingot::cli

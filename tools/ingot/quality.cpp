@@ -8,7 +8,7 @@ namespace ingot::cli {
 
 int run(const PerplexityCommand& command) {
   std::string text = read_text_file(command.text);
-  Engine engine = open_engine(command.source, command.shared.progress);
+  Engine engine = open_text_engine(command.source, command.shared.progress);
   Perplexity p;
   {
     ProgressBar bar(command.shared.progress);

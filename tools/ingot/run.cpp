@@ -42,7 +42,7 @@ Json to_json(const Generation& g) {
 int run(const RunCommand& command) {
   std::string prompt = command.prompt_given ? command.prompt : prompt_of_standard_input();
   if (prompt.empty()) fail(ErrorCode::kUsage, "the prompt is empty; give one behind the engine or on standard input");
-  Engine engine = open_engine(command.source, command.shared.progress);
+  Engine engine = open_text_engine(command.source, command.shared.progress);
   Session session(engine, command.session);
   if (command.shared.json) {
     print_line(to_json(session.generate(prompt, command.sampling)).dump());

@@ -40,6 +40,8 @@ struct EngineSource {
   BuildConfig config;  // for a model
 };
 Engine open_engine(const EngineSource& source, const std::string& progress);
+// The same for a verb that works on text: without a tokenizer, a model is not built.
+Engine open_text_engine(const EngineSource& source, const std::string& progress);
 
 struct RunCommand {
   EngineSource source;
