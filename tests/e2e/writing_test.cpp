@@ -151,6 +151,20 @@ TEST_F(FailedWriting, AFileWhereTheEngineDirectoryShouldBe) {
   EXPECT_EQ(listing(directory_.path()), std::vector<std::string>{"file"});
 }
 
+// As under nohup.
+TEST(Writing, ABuildThatIgnoresItsTerminalGoesOn) {
+  TemporaryDirectory directory;
+  auto before = ::signal(SIGHUP, SIG_IGN);
+  StartedProgram program({"build", baker_7m(), "-O1", "-o", directory / "engine", "--progress", "json"});
+  ::signal(SIGHUP, before);
+  for (int i = 0; i < 1000 && !contains(program.err_so_far(), "\"phase\":\"tune\""); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  program.signal(SIGHUP);
+  ProgramRun run = program.wait();
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_TRUE(std::filesystem::exists(directory / "engine/rank0.engine"));
+}
+
 TEST(Writing, AMountedFolderTakesAnEngine) {
   TemporaryDirectory directory;
   if (mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=8m") != 0)
@@ -178,7 +192,8 @@ TEST_F(FailedWriting, AnEndWhileWeightsAreWrittenLeavesNothing) {
 }
 
 TEST_F(FailedWriting, AnInterruptedBuildLeavesNothingButItsTimes) {
-  for (int signal : {SIGINT, SIGTERM}) {
+  ::signal(SIGHUP, SIG_DFL);  // these tests may run under nohup
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
     std::string times = directory_ / "times" + std::to_string(signal);
     StartedProgram program(
         {"build", baker_7m(), "-O5", "-o", directory_ / "engine", "--timing-cache", times, "--progress", "json"});

@@ -9,7 +9,16 @@ namespace ingot::cli {
 namespace {
 volatile std::sig_atomic_t interrupted = 0;  // all that a signal handler may touch
 
+// SIGHUP: the terminal was closed.
+constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
+
 void handle(int signal, void (*handler)(int)) {
+  // A process under nohup goes on without its terminal.
+  if (signal == SIGHUP) {
+    struct sigaction now {};
+    sigaction(signal, nullptr, &now);
+    if (now.sa_handler == SIG_IGN) return;
+  }
   struct sigaction action {};
   action.sa_handler = handler;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
@@ -18,11 +27,11 @@ void handle(int signal, void (*handler)(int)) {
 }  // namespace
 
 Interruption::Interruption() {
-  for (int signal : {SIGINT, SIGTERM}) handle(signal, [](int) { interrupted = 1; });
+  for (int signal : kEnding) handle(signal, [](int) { interrupted = 1; });
 }
 
 Interruption::~Interruption() {
-  for (int signal : {SIGINT, SIGTERM}) handle(signal, SIG_DFL);
+  for (int signal : kEnding) handle(signal, SIG_DFL);
 }
 
 void Interruption::check() {

@@ -13,7 +13,8 @@ namespace ingot::cli {
 
 inline void print_line(const std::string& text) { std::fputs((text + "\n").c_str(), stdout); }
 
-// SIGINT and SIGTERM while this lives: the first asks the work to end, the second ends the process.
+// SIGINT, SIGTERM and, unless it is ignored, SIGHUP while this lives: the first asks the work to end, the second ends
+// the process.
 class Interruption {
  public:
   Interruption();
