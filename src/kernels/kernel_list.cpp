@@ -8,6 +8,7 @@
 #include "kernels/cpu/expert_mlp.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/op_kernel.h"
+#include "kernels/cpu/pointwise_chain.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/module.h"
 
@@ -63,6 +64,9 @@ const std::vector<KernelEntry>& entries() {
       {"cpu.cast_avx512", make_op_kernel<Cast, CpuLevel::kAvx512>},
       {"cpu.cast_avx2", make_op_kernel<Cast, CpuLevel::kAvx2>},
       {"cpu.cast_portable", make_op_kernel<Cast, CpuLevel::kPortable>},
+      {"cpu.pointwise_chain_avx512", make_pointwise_chain<CpuLevel::kAvx512>},
+      {"cpu.pointwise_chain_avx2", make_pointwise_chain<CpuLevel::kAvx2>},
+      {"cpu.pointwise_chain_portable", make_pointwise_chain<CpuLevel::kPortable>},
       {"cpu.embedding_avx512", make_op_kernel<Embedding, CpuLevel::kAvx512>},
       {"cpu.embedding_avx2", make_op_kernel<Embedding, CpuLevel::kAvx2>},
       {"cpu.embedding_portable", make_op_kernel<Embedding, CpuLevel::kPortable>},

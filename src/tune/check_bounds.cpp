@@ -8,6 +8,7 @@
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
+#include "ops/pointwise_chain.h"
 #include "ops/rope.h"
 #include "ops/sample.h"
 
@@ -173,6 +174,28 @@ void gated_activation(Case& c) {
     double up = c.in.size() == 2 ? c.in[1].values[i] : c.in[0].values[both + n];
     return function_error(function, gate, 0) * std::abs(up) + kU * std::abs(c.value(0, i));
   });
+}
+
+// Each step carries the errors of those before it on and adds its own.
+void pointwise_chain(Case& c) {
+  HostTensor value = c.in[0];
+  size_t next = 1;
+  for (const AnyOp& step : parse_chain_steps(c.problem.op.as<PointwiseChain>()->steps)) {
+    HostTensors operands = {value};
+    if (takes_operand(step)) operands.push_back(c.in[next++]);
+    HostTensor result = step.evaluate(operands, false)[0];
+    c.each(0, [&](size_t i) {
+      double error = c.errors[0][i], last_operation = kU * std::abs(result.values[i]);
+      if (const Activation* op = step.as<Activation>()) return function_error(op->function, value.values[i], error);
+      if (const SoftCap* op = step.as<SoftCap>()) return error + 8 * kU * op->cap;
+      if (const Scale* op = step.as<Scale>()) return error * std::abs(op->factor) + last_operation;
+      if (step.is<Cast>()) return error;
+      if (step.is<Add>()) return error + last_operation;
+      const std::vector<double>& b = operands[1].values;
+      return error * std::abs(b[i % b.size()]) + last_operation;
+    });
+    value = std::move(result);
+  }
 }
 
 void rope_angles(Case& c) {
@@ -415,6 +438,7 @@ constexpr BoundRule kRules[] = {
     {"activation", activation},
     {"gated_activation", gated_activation},
     {"cast", copy},
+    {"pointwise_chain", pointwise_chain},
     {"embedding", copy},
     {"gather_rows", copy},
     {"slice", copy},

@@ -39,6 +39,17 @@ TEST(PointwiseKernels, GateTheHalvesOfARow) {
   }
 }
 
+TEST(PointwiseKernels, ChainsRefuseStepsThatTheyDoNotKnow) {
+  for (const char* parameters : {"{steps = rms_norm}", "{}", "{steps = \"scale(2\"}"}) {
+    try {
+      make_kernel("cpu.pointwise_chain_portable", parameters);
+      ADD_FAILURE() << parameters;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIncompatible) << parameters;
+    }
+  }
+}
+
 // Like apply(), without its cancellation in the tails of the gelus.
 double accurate(ActivationFunction function, double x) {
   if (function == ActivationFunction::kGelu) return 0.5 * x * std::erfc(-x * M_SQRT1_2);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/matmul.h"
+#include "ops/pointwise_chain.h"
 #include "tactics/tactic.h"
 
 namespace ingot {
@@ -33,13 +34,20 @@ std::vector<std::string> device_files() {
   return {files.begin(), files.end()};
 }
 
+// What a file makes of some problems is far from what it makes of others: gates of a matmul, chains of elementwise ops.
+std::string_view form_of(const Problem& problem) {
+  const auto* matmul = problem.op.as<Matmul>();
+  if (matmul && matmul->gated) return "gated";
+  return problem.op.is<PointwiseChain>() ? "chain" : "";
+}
+
 class CudaCompile : public testing::TestWithParam<const char*> {
  protected:
-  // Of every file, the modules that the first problems ask for, at most `most` of each file, and as many that gate, and
-  // first configurations first.
+  // Of every file, the modules that the first problems of each form ask for, at most `most`, in the configurations that
+  // come first.
   std::vector<DeviceModule> modules(size_t most) const {
     Target target = parse_target(std::string("cuda:") + GetParam(), 1);
-    std::map<std::pair<std::string, bool>, std::vector<DeviceModule>> by_file;
+    std::map<std::pair<std::string, std::string_view>, std::vector<DeviceModule>> by_file;
     for (const Problem& problem : all_problems())
       for (const TacticSource* source : tactic_list()) {
         auto offered = source->enumerate(problem, target);
@@ -47,8 +55,7 @@ class CudaCompile : public testing::TestWithParam<const char*> {
         const auto& configs = std::get<std::vector<std::string>>(offered);
         if (configs.empty()) continue;
         for (const DeviceModule& module : source->compile(problem, configs[0], target).modules) {
-          const auto* matmul = problem.op.as<Matmul>();
-          std::vector<DeviceModule>& known = by_file[{module.file, matmul && matmul->gated}];
+          std::vector<DeviceModule>& known = by_file[{module.file, form_of(problem)}];
           bool fresh = std::find(known.begin(), known.end(), module) == known.end();
           if (fresh && known.size() < most) known.push_back(module);
         }

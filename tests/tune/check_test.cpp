@@ -30,6 +30,7 @@ const std::string_view kProblems[] = {
     "gated_activation f32[20, 60]",
     "gated_activation bf16[20, 30] bf16[20, 30]",
     "cast f32[20, 30] {dtype = bf16}",
+    "pointwise_chain bf16[20, 30] f32[30] f32[20, 30] {steps = \"scale(3), add, soft_cap(5), multiply, cast(f32)\"}",
     "embedding i32[20] bf16[50, 9]",
     "gather_rows f32[50, 9] i32[20]",
     "slice f32[20, 30] {begin = 3, end = 8}",

@@ -6,6 +6,7 @@
 
 #include "device/target.h"
 #include "kernels/cpu/op_kernel.h"
+#include "ops/pointwise_chain.h"
 #include "tactics/tactic.h"
 
 namespace ingot {
@@ -22,6 +23,7 @@ std::string refusal(const SoftCap&, const Problem&);
 std::string refusal(const Activation&, const Problem&);
 std::string refusal(const GatedActivation&, const Problem&);
 std::string refusal(const Cast&, const Problem&);
+std::string refusal(const PointwiseChain&, const Problem&);
 std::string refusal(const Embedding&, const Problem&);
 std::string refusal(const GatherRows&, const Problem&);
 std::string refusal(const Slice&, const Problem&);

@@ -17,4 +17,10 @@ std::string refusal(const Cast&, const Problem& problem) {
   return reason.empty() ? unless_stored_float(problem.outputs[0]) : reason;
 }
 
+std::string refusal(const PointwiseChain&, const Problem& problem) {
+  for (const TensorType& input : problem.inputs)
+    if (std::string reason = unless_stored_float(input); !reason.empty()) return reason;
+  return unless_stored_float(problem.outputs[0]);
+}
+
 }  // namespace ingot

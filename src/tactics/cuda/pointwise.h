@@ -5,7 +5,8 @@
 
 namespace ingot {
 
-// Op is one of Add, Multiply, Scale, SoftCap, Activation, GatedActivation, Cast, Embedding, GatherRows, Slice.
+// Op is one of Add, Multiply, Scale, SoftCap, Activation, GatedActivation, Cast, PointwiseChain, Embedding, GatherRows,
+// Slice.
 template <class Op>
 const TacticSource* cuda_pointwise_source();
 
