@@ -39,6 +39,8 @@ constexpr std::array kPasses = {
     Pass{"fuse_matmul_activation", fuse_matmul_activation},
     // Takes the sums that no norm wanted: the inner one of parallel residuals, those behind norms.
     Pass{"fuse_matmul_residual", fuse_matmul_residual},
+    // After all fusions that look for single elementwise ops: it takes what they left.
+    Pass{"fuse_pointwise", fuse_pointwise},
     // Last: every pass may leave something unused.
     Pass{"dead_code", dead_code},
 };

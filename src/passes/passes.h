@@ -53,6 +53,9 @@ Network fuse_matmul_activation(Network, const PassContext&);
 // add after matmul becomes its residual.
 Network fuse_matmul_residual(Network, const PassContext&);
 
+// Elementwise ops of which each is the only reader of the one before become one pointwise_chain.
+Network fuse_pointwise(Network, const PassContext&);
+
 // Ops and weights that no output needs go.
 Network dead_code(Network, const PassContext&);
 

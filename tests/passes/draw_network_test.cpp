@@ -252,7 +252,7 @@ class Drawer {
 
   void pointwise() {
     Value x = stream();
-    switch (below(6)) {
+    switch (below(7)) {
       case 0:
         return residual(x, stream());
       case 1:
@@ -268,11 +268,40 @@ class Drawer {
         Value w = weight({kHidden, kHidden}, DType::kBF16);
         return residual(add(Activation{}, {add(Matmul{}, {x, w})}), add(Activation{}, {add(Matmul{}, {x, w})}));
       }
+      case 5:
+        return elementwise_run(x);
       default: {
         Value narrow = add(Cast{one_of<DType>({DType::kBF16, DType::kF16, DType::kF32})}, {x});
         stream_.push_back(add(Cast{activations_}, {chance(50) ? narrow : add(Activation{}, {narrow})}));
       }
     }
+  }
+
+  // Elementwise ops one after the other; now and then somebody else reads what stands between two of them.
+  void elementwise_run(Value x) {
+    for (int64_t left = 2 + below(6); left > 0; --left) {
+      if (chance(10)) stream_.push_back(x);
+      switch (below(6)) {
+        case 0:
+          x = add(Scale{factor()}, {x});
+          break;
+        case 1:
+          x = add(SoftCap{3}, {x});
+          break;
+        case 2:
+          x = add(Activation{function()}, {x});
+          break;
+        case 3:
+          x = add(Add{}, chance(50) ? Values{x, stream()} : Values{stream(), x});
+          break;
+        case 4:
+          x = add(Multiply{}, {x, vector(kHidden, type(x).dtype)});
+          break;
+        default:
+          x = add(Cast{activations_}, {add(Cast{DType::kF32}, {x})});
+      }
+    }
+    stream_.push_back(x);
   }
 
   Value picked_rows(Value x) {
