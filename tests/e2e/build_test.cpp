@@ -477,6 +477,8 @@ TEST(Estimate, IsQuickForALargeModelFromItsConfigurationAlone) {
   EXPECT_EQ(parse_json(run.out).at("parameters").as_int(), 405853388800);
 #ifdef NDEBUG
   EXPECT_LT(seconds, 1);
+#else
+  EXPECT_LT(seconds, 30);  // sanitizers take their time
 #endif
 }
 
