@@ -73,30 +73,17 @@ constexpr GemmTiling kTilings[] = {
     {128, 64, 1, 1, 2, 2},
 };
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Sizes {
-  int64_t rows, n, k, y_bytes;
-  int64_t columns_each;  // of x · wᵀ, for one of y
-  explicit Sizes(const Problem& problem)
-      : rows(problem.inputs[0].shape[0].constant()),
-        n(problem.inputs[1].shape[0].constant()),
-        k(problem.inputs[0].shape[1].constant()),
-        y_bytes(problem.outputs[0].dtype == DType::kF32 ? 4 : 2),
-        columns_each(problem.op.as<Matmul>()->gated ? 2 : 1) {}
-};
-
 // Mirrors the kernel's shared memory but for the ring.
-int64_t shared_besides_stages(const GemmTiling& t, const Sizes& s) {
-  int64_t columns = t.columns / t.cluster_k, stored = columns / s.columns_each;
+int64_t shared_besides_stages(const GemmTiling& t, const MatmulProblem& s) {
+  int64_t columns = t.columns / t.cluster_k, stored = s.gated ? columns / 2 : columns;
   int64_t out_columns = stored % 64 == 0 ? 64 : stored % 32 == 0 ? 32 : 16;
-  int64_t out = s.y_bytes == 2 ? t.warpgroups() * 64 * out_columns * 2 : 0;
+  int64_t out = size_of(s.y) == 2 ? t.warpgroups() * 64 * out_columns * 2 : 0;
   int64_t parts = (t.cluster_k - 1) * t.rows * columns * 4;
   int64_t barriers = (2 * kMostStages + 2) * 8, alignment = 1024;
   return out + parts + barriers + alignment;
 }
 int64_t stage_bytes(const GemmTiling& t) { return (t.rows + t.columns) * kStep * 2; }
-int64_t stages_of(const GemmTiling& t, const Sizes& s) {
+int64_t stages_of(const GemmTiling& t, const MatmulProblem& s) {
   const int64_t bytes = kSharedBytes / t.resident - 1024;
   return std::min((bytes - shared_besides_stages(t, s)) / stage_bytes(t), kMostStages);
 }
@@ -104,33 +91,27 @@ int64_t stages_of(const GemmTiling& t, const Sizes& s) {
 // Rows of x and w that a block loads itself in a step.
 int64_t loaded_rows(const GemmTiling& t) { return t.rows / t.cluster_columns + t.columns / t.cluster_rows; }
 
-int64_t waves_of(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+int64_t waves_of(const GemmTiling& t, const MatmulProblem& s, int64_t multiprocessors) {
   const int64_t tiles = ceil_div(s.rows, t.rows * t.cluster_rows) * ceil_div(s.n, t.columns * t.cluster_columns);
   return ceil_div(tiles, std::max<int64_t>(1, multiprocessors / t.cluster()));
 }
 
 // Small tiles are there to give every multiprocessor some; with much work they only move more.
-bool suits(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
-  if (t.columns % (16 * s.columns_each * t.cluster_k) != 0) return false;
+bool suits(const GemmTiling& t, const MatmulProblem& s, int64_t multiprocessors) {
+  if (t.columns % ((s.gated ? 32 : 16) * t.cluster_k) != 0) return false;
   if (ceil_div(s.k, kStep) < t.cluster_k || (t.rows > 64 && t.rows >= 2 * s.rows)) return false;
   return t.rows * t.columns >= 128 * 128 || waves_of(t, s, multiprocessors) <= 16;
 }
 
 // Roughly how long the blocks of a cut are busy, in microseconds: only the order matters, and what is the same for all
 // (launch, memory) is left out. The figures fit measurements of an H200.
-double estimate(const GemmTiling& t, const Sizes& s, int64_t multiprocessors) {
+double estimate(const GemmTiling& t, const MatmulProblem& s, int64_t multiprocessors) {
   const int64_t steps = ceil_div(ceil_div(s.k, kStep), t.cluster_k);
   // A single warpgroup does not keep the matrix unit busy.
   const double multiply_us = static_cast<double>(t.rows * t.columns * kStep * 2) / 6.2e6 * (t.rows == 64 ? 1.6 : 1.0);
   const double load_us = 0.0085 + static_cast<double>(loaded_rows(t) * kStep * 2) / 96e3;
   const double tile_us = static_cast<double>(steps) * std::max(multiply_us, load_us) + 0.1;
   return static_cast<double>(waves_of(t, s, multiprocessors)) * tile_us;
-}
-
-std::string_view function_name(ActivationFunction function) {
-  constexpr std::string_view kNames[] = {"act_none",       "act_silu", "act_gelu", "act_gelu_tanh",
-                                         "act_quick_gelu", "act_relu", "act_tanh", "act_sigmoid"};
-  return kNames[static_cast<size_t>(function)];
 }
 
 class GemmSm90Source final : public TacticSource {
@@ -145,7 +126,7 @@ class GemmSm90Source final : public TacticSource {
                                                                 const Target& target) const override {
     if (!problem.op.is<Matmul>()) return Unsupported{};
     if (std::string reason = refusal(problem, target); !reason.empty()) return Unsupported{reason};
-    const Sizes sizes(problem);
+    const MatmulProblem sizes(problem);
     const int64_t multiprocessors = target.multiprocessors > 0 ? target.multiprocessors : 132;
     std::vector<std::pair<double, const GemmTiling*>> order;
     for (const GemmTiling& tiling : kTilings)
@@ -161,7 +142,7 @@ class GemmSm90Source final : public TacticSource {
     const auto tiling = parse_fields<GemmTiling>(lexer);
     const Matmul& op = *problem.op.as<Matmul>();
     const DType dtype = problem.inputs[0].dtype;
-    const Sizes sizes(problem);
+    const MatmulProblem sizes(problem);
     const int64_t stages = stages_of(tiling, sizes);
     DeviceModule module{
         std::string(kFile),
@@ -169,7 +150,7 @@ class GemmSm90Source final : public TacticSource {
          define("TILE_M", tiling.rows), define("WARPGROUPS", tiling.warpgroups()), define("RESIDENT", tiling.resident),
          define("TILE_N", tiling.columns), define("STAGES", stages), define("CLUSTER_M", tiling.cluster_rows),
          define("CLUSTER_N", tiling.cluster_columns), define("CLUSTER_K", tiling.cluster_k),
-         define("FUNCTION", function_name(op.function)), define("GATED", int64_t{op.gated}),
+         define("FUNCTION", format("act_{}", enum_name(op.function))), define("GATED", int64_t{op.gated}),
          define("RESIDUAL", int64_t{op.residual})},
         target.cuda_arch};
     if (op.bias) module.defines.push_back(define("BIAS", device_type(problem.inputs[2].dtype)));
@@ -219,7 +200,7 @@ class GemmSm90Source final : public TacticSource {
       return format("found {} and {} where bf16 twice or f16 twice is needed", print(problem.inputs[0]),
                     print(problem.inputs[1]));
     if (std::string reason = unless_device_float(problem.outputs[0]); !reason.empty()) return reason;
-    const Sizes sizes(problem);
+    const MatmulProblem sizes(problem);
     if (sizes.k == 0 || sizes.k % 8 != 0) return format("k is {}: needs a multiple of 8", sizes.k);
     if (sizes.rows < 16) return format("{} rows: needs 16", sizes.rows);
     return "";
