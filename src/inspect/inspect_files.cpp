@@ -2,7 +2,6 @@
 
 #include <map>
 #include <set>
-#include <sstream>
 #include <tuple>
 
 #include "base/error.h"
@@ -169,16 +168,12 @@ Json timing_cache_json(const Path& path) {
   TimingCache cache;
   std::vector<std::string> damage = cache.merge_text(MappedFile(path).text());
   std::map<std::string, Share> devices, sources;
-  std::istringstream lines(cache.text());  // as docs/timing_cache.md has it, and nothing damaged
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("#")) continue;
-    const size_t problem = line.find(" | ") + 3, candidate = line.find(" | ", problem) + 3;
-    for (Share* share : {&devices[line.substr(0, problem - 3)],
-                         &sources[line.substr(candidate, line.find(' ', candidate) - candidate)]}) {
+  cache.for_each([&](const std::string& device, const std::string& problem, const std::string& candidate) {
+    for (Share* share : {&devices[device], &sources[candidate.substr(0, candidate.find(' '))]}) {
       ++share->entries;
-      share->problems.insert(line.substr(problem, candidate - 3 - problem));
+      share->problems.insert(problem);
     }
-  }
+  });
   Json json = Json::object(), damaged = Json::array();
   json.set("kind", "timing cache");
   json.set("entries", static_cast<int64_t>(cache.size()));

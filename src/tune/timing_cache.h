@@ -54,6 +54,11 @@ class TimingCache {
                                    std::string_view version) const;
   std::vector<std::string> devices() const;  // that entries are of, sorted
   size_t size() const { return entries_.size(); }
+  // f(device, problem, "source@version config") for every entry, sorted.
+  template <class F>
+  void for_each(F f) const {
+    for (const auto& [key, timing] : entries_) std::apply(f, key);
+  }
   bool operator==(const TimingCache&) const = default;
 
  private:
