@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # Reruns the GPU tables of docs/performance.md: ceilings, builds, loads, prefill, decode, rooflines by op, own kernels
 # against cuBLASLt. Random normal weights of the exact shapes; nothing but the two configurations is needed.
-#   bench/run_cuda.sh [--bin DIR] [--work DIR] [--quick] CONFIG_8B CONFIG_1B
+#   bench/run_cuda.sh [--bin DIR] [--work DIR] [--checkpoints DIR] [--quick] CONFIG_8B CONFIG_1B
 # DIR of --bin holds ingot and bench/bench_* (build/release); --work gets the engines (three times the larger one, on the
-# disk whose speed the builds are compared with).
+# disk whose speed the builds are compared with). Where transformers is installed, the builds read checkpoints that it
+# writes to DIR of --checkpoints (in memory by default); else they draw the weights themselves, which takes longer.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-bin=$here/build/release work=${TMPDIR:-/tmp}/ingot-cuda quick=
+bin=$here/build/release work=${TMPDIR:-/tmp}/ingot-cuda checkpoints=/dev/shm/ingot-checkpoints quick=
 while [ $# -gt 0 ]; do
   case $1 in
     --bin) bin=$2; shift 2 ;;
     --work) work=$2; shift 2 ;;
+    --checkpoints) checkpoints=$2; shift 2 ;;
     --quick) quick=1; shift ;;
     *) break ;;
   esac
 done
-[ $# -eq 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 declare -A config=([8B]=$1 [1B]=$2)
 mkdir -p "$work"
 
@@ -38,7 +40,7 @@ write_seconds() {
 build() {  # NAME TAG: prints a row of the table
   local name=$1 tag=$2 start seconds report
   start=$(now)
-  "$bin/ingot" build "${config[$name]}" --random-weights --target cuda --dtype bfloat16 --max-batch-size 64 \
+  "$bin/ingot" build "${source[@]}" --target cuda --dtype bfloat16 --max-batch-size 64 \
     --max-seq-len 8320 --max-num-tokens 2048 -o "$work/$name" --timing-cache "$work/$name.txt" --json --progress none \
     >"$work/$name-$tag.json" 2>"$work/$name-$tag.log" || { tail -5 "$work/$name-$tag.log" >&2; return 1; }
   seconds=$(since "$start")
@@ -48,15 +50,26 @@ build() {  # NAME TAG: prints a row of the table
   echo "| $name | $tag | $seconds | $report |"
 }
 
-echo; echo "## Builds"
+transformers= weights="weights drawn by the build"
+if python3 -c 'import torch, transformers' 2>/dev/null; then transformers=1 weights="checkpoints in memory"; fi
+echo; echo "## Builds from $weights"
 echo "| model | timing cache | s in all | tune s | weights s | sync s | engine GB | peak host MB | measured | content |"
 echo "|---|---|---|---|---|---|---|---|---|---|"
 for name in 8B 1B; do
   rm -rf "$work/$name" "$work/$name.txt"
+  source=("${config[$name]}" --random-weights)
+  if [ -n "$transformers" ]; then
+    "$here/bench/peers/write_checkpoint.py" "${config[$name]}" "$checkpoints/$name" >"$work/$name-checkpoint.log" 2>&1 || {
+      tail -5 "$work/$name-checkpoint.log" >&2
+      exit 1
+    }
+    source=("$checkpoints/$name")
+  fi
   build "$name" filled
   build "$name" read
   bytes=$(field 'r["engine_bytes"]' <"$work/$name-read.json")
   echo "| $name | writing and syncing as many zeros | $(write_seconds "$bytes") | | | | | | | |"
+  rm -rf "${checkpoints:?}/$name"
 done
 
 echo; echo "## Loads (files in page cache)"
