@@ -102,6 +102,14 @@ TEST(Cublaslt, UnusableParametersAreIncompatible) {
   EXPECT_EQ(code_of("{algorithm = xyz, fallback_kernels = [\"cpu.slice\"], fallback_parameters = [\"\"]}"),
             ErrorCode::kIncompatible);
   EXPECT_EQ(code_of("{workspace_bytes = -1}"), ErrorCode::kIncompatible);
+  // With a fallback that would do.
+  const std::string gated =
+      "{gated = true, version = 1, fallback_kernels = [\"cpu.matmul_portable\"], "
+      "fallback_parameters = [\"{gated = true}\"]";
+  EXPECT_EQ(code_of(gated + "}"), ErrorCode::kIncompatible);
+  EXPECT_EQ(code_of(gated + ", gate_kernel = cuda.module}"), ErrorCode::kIncompatible);
+  EXPECT_EQ(code_of(gated + ", gate_kernel = cuda.module, rows_at_once = 65}"), ErrorCode::kIncompatible);
+  EXPECT_EQ(code_of(gated + ", gate_kernel = cuda.module, rows_at_once = 64}"), ErrorCode{});
   EXPECT_EQ(code_of("nonsense"), ErrorCode::kIncompatible);
 }
 

@@ -39,6 +39,10 @@ TEST(CublasltSource, SaysWhatTheLibraryCannotCompute) {
   expect("matmul bf16[4, 64] bf16[32, 64] {function = gelu_tanh, wide = true}", "not good enough for f32");
   expect("matmul bf16[4, 64] bf16[32, 64] bf16[4, 32] {function = relu, residual = true}", "after it has added");
   expect("matmul bf16[0, 64] bf16[32, 64]", "empty");
+  expect("matmul f32[4, 64] bf16[32, 64] {function = silu, gated = true}", "equal dtypes");
+  // Products are f32 until they are gated.
+  expect("matmul bf16[4, 64] bf16[32, 64] bf16[32] {bias = true, gated = true}",
+         "the bias is bf16: needs the result's f32");
   EXPECT_EQ(refusal_of("matmul bf16[4, 64] bf16[32, 64]", parse_target("cpu", 1)), "needs a cuda target");
   EXPECT_EQ(refusal_of("add bf16[4, 64] bf16[4, 64]"), "");  // for other ops, without a reason
 }
@@ -48,7 +52,10 @@ TEST(CublasltSource, NeedsAGpuToAskTheLibrary) {
   for (const char* problem : {"matmul bf16[4, 64] bf16[32, 64]", "matmul f32[4, 64] f32[32, 64]",
                               "matmul f16[4, 64] f16[32, 64] {wide = true}",
                               "matmul bf16[4, 64] bf16[32, 64] bf16[32] {bias = true, function = gelu_tanh}",
-                              "matmul bf16[4, 64] bf16[32, 64] bf16[4, 32] {residual = true}"})
+                              "matmul bf16[4, 64] bf16[32, 64] bf16[4, 32] {residual = true}",
+                              "matmul f32[4, 64] f32[32, 64] {function = gelu_tanh, gated = true}",
+                              "matmul bf16[4, 64] bf16[32, 64] f32[32] {bias = true, function = silu, gated = true}",
+                              "matmul f16[4, 64] f16[32, 64] {function = silu, wide = true, gated = true}"})
     EXPECT_TRUE(refusal_of(problem).starts_with("needs an NVIDIA GPU")) << problem << ": " << refusal_of(problem);
 }
 
@@ -90,6 +97,40 @@ TEST(CublasltSource, CompilesFromTheConfigurationAlone) {
   for (const std::string& kernel : parameters.fallback_kernels) EXPECT_EQ(kernel, "cuda.module");
   EXPECT_FALSE(tactic.modules.empty());
   EXPECT_EQ(cublaslt_matmul_source()->compile(problem, text, hopper()).steps[0].parameters, tactic.steps[0].parameters);
+}
+
+CublasltMatmul compiled_gate(const std::string& problem, CompiledTactic& tactic) {
+  tactic = cublaslt_matmul_source()->compile(parse_problem(problem), config("", 130100, 1000), hopper());
+  EXPECT_EQ(tactic.steps.size(), 1u);
+  return parse_kernel_parameters<CublasltMatmul>(tactic.steps.at(0).parameters);
+}
+
+TEST(CublasltSource, GatesProductsByAKernelOfOurOwn) {
+  CompiledTactic tactic;
+  const CublasltMatmul parameters =
+      compiled_gate("matmul bf16[100, 64] bf16[32, 64] {function = silu, gated = true}", tactic);
+  EXPECT_EQ(tactic.steps[0].arguments, (std::vector{0, 1, 2}));
+  EXPECT_TRUE(parameters.gated);
+  EXPECT_EQ(parameters.gate_kernel, "cuda.module");
+  EXPECT_GE(parameters.rows_at_once, 100);
+  // The f32 products of 100 rows lie behind the workspace.
+  EXPECT_GE(tactic.scratch_bytes, 1024 + 100 * 32 * 4);
+  // The engine gets the code of the gate and that of the fallback.
+  ASSERT_EQ(tactic.modules.size(), 1 + parameters.fallback_kernels.size());
+  EXPECT_EQ(tactic.modules.back().file, "pointwise.cuh");
+  EXPECT_NE(parameters.gate_parameters.find(tactic.modules.back().name()), std::string::npos);
+  if (!compiler_version().empty()) EXPECT_NO_THROW(compile_module(tactic.modules.back()));
+}
+
+TEST(CublasltSource, ProductsOfManyRowsTakeTurnsInLittleMemory) {
+  CompiledTactic tactic;
+  const CublasltMatmul parameters =
+      compiled_gate("matmul f32[8192, 64] f32[28672, 64] {function = silu, gated = true}", tactic);
+  EXPECT_EQ(parameters.rows_at_once, 512);
+  EXPECT_LE(tactic.scratch_bytes, (int64_t{64} << 20) + 1024);
+  const CublasltMatmul wide =
+      compiled_gate("matmul f32[8192, 64] f32[600000, 64] {function = silu, gated = true}", tactic);
+  EXPECT_EQ(wide.rows_at_once, 128);
 }
 
 }  // namespace

@@ -47,23 +47,53 @@ class CublasltMatmulKernel final : public Kernel {
         pinned_(cublaslt::parse_algorithm(parameters.algorithm)),
         is_pinned_(!parameters.algorithm.empty()),
         workspace_bytes_(parameters.workspace_bytes),
+        rows_at_once_(parameters.rows_at_once),
         device_(support.device),
-        connection_(cublaslt::Connection::open(support.device)) {}
+        connection_(cublaslt::Connection::open(support.device)) {
+    if (op_.gated) {
+      op_ = {.bias = op_.bias};
+      gate_ = make_kernel(parameters.gate_kernel, parameters.gate_parameters, support);
+    }
+  }
 
   void run(const Launch& launch) const override {
-    const Argument &x = launch.arguments[0], &w = launch.arguments[1], &y = launch.arguments.back();
+    const Argument& y = launch.arguments.back();
     if (y.size[0] == 0) return;
+    device_->make_current();
+    if (gate_)
+      multiply_and_gate(launch);
+    else
+      multiply(launch, launch.arguments[0], y);
+  }
+
+ private:
+  void multiply(const Launch& launch, const Argument& x, const Argument& y) const {
+    const Argument& w = launch.arguments[1];
     const Product product{op_, x.size[0], w.size[0], w.size[1], w.dtype, y.dtype};
     const void* bias = op_.bias ? launch.arguments[2].data : nullptr;
     const void* residual = op_.residual ? launch.arguments[op_.bias ? 3 : 2].data : nullptr;
-    device_->make_current();
     cublaslt::Descriptors descriptors(connection_, product, bias);
     const Algorithm algorithm = algorithms_.find(product, [&] { return choose(descriptors, product); });
     descriptors.run(algorithm, {x.data, w.data, residual, y.data, launch.scratch}, workspace_bytes_,
                     launch.stream->get());
   }
 
- private:
+  // A few rows at a time, so that their products take little memory and are still in the cache when they are gated.
+  void multiply_and_gate(const Launch& launch) const {
+    Argument x = launch.arguments[0], y = launch.arguments.back();
+    Argument products{
+        launch.scratch + products_offset(workspace_bytes_), DType::kF32, 2, {0, launch.arguments[1].size[0]}};
+    const auto skip_rows = [](Argument& matrix) {
+      matrix.data = matrix.as<std::byte>() + matrix.size[0] * matrix.size[1] * size_of(matrix.dtype);
+    };
+    for (int64_t left = x.size[0]; left > 0; left -= x.size[0], skip_rows(x), skip_rows(y)) {
+      x.size[0] = y.size[0] = products.size[0] = std::min(left, rows_at_once_);
+      multiply(launch, x, products);
+      const Argument arguments[] = {products, y};
+      gate_->run({.arguments = arguments, .stream = launch.stream});
+    }
+  }
+
   Algorithm choose(cublaslt::Descriptors& descriptors, const Product& product) const {
     if (is_pinned_ && descriptors.accepts(pinned_, workspace_bytes_)) return pinned_;
     const auto recommended = descriptors.heuristics(workspace_bytes_, 1);
@@ -76,7 +106,8 @@ class CublasltMatmulKernel final : public Kernel {
   Matmul op_;
   Algorithm pinned_;
   bool is_pinned_;
-  int64_t workspace_bytes_;
+  int64_t workspace_bytes_, rows_at_once_;
+  std::unique_ptr<Kernel> gate_;  // of a gated one
   cuda::DevicePtr device_;
   const cublaslt::Connection& connection_;
   mutable AlgorithmCache algorithms_;
@@ -111,6 +142,8 @@ std::unique_ptr<Kernel> make_cublaslt_matmul(std::string_view parameters, const 
   const auto parsed = parse_kernel_parameters<CublasltMatmul>(parameters);
   if (parsed.workspace_bytes < 0 || parsed.fallback_kernels.size() != parsed.fallback_parameters.size())
     fail(ErrorCode::kIncompatible, "its workspace or its fallback makes no sense");
+  if (parsed.gated && (parsed.gate_kernel.empty() || parsed.rows_at_once <= 0 || parsed.rows_at_once % 64 != 0))
+    fail(ErrorCode::kIncompatible, "it has no step for its gate, or rows_at_once is not a multiple of 64 above 0");
   cublaslt::parse_algorithm(parsed.algorithm);
   const std::string reason = mismatch(parsed);
   if (reason.empty()) return std::make_unique<CublasltMatmulKernel>(parsed, support);

@@ -33,16 +33,32 @@ struct CublasltFallback {
   }
 };
 
-// The parameters of the kernel.
-struct CublasltMatmul : Matmul, CublasltChoice, CublasltFallback {
+// The step that makes the result of a gated matmul: from f32 products [rows, n], which are its first argument, y.
+struct CublasltGate {
+  std::string gate_kernel, gate_parameters;
+  int64_t rows_at_once = 0;  // the products of so many rows have a place in the scratch memory; a multiple of 64
   static constexpr auto fields() {
-    return std::tuple_cat(Matmul::fields(), CublasltChoice::fields(), CublasltFallback::fields());
+    return std::tuple{field("gate_kernel", &CublasltGate::gate_kernel),
+                      field("gate_parameters", &CublasltGate::gate_parameters),
+                      field("rows_at_once", &CublasltGate::rows_at_once)};
   }
 };
 
-// Arguments: x, w, bias and residual if the op has them, y; all row major, x and w of one dtype, the others of y's. Any
-// number of rows: an algorithm that the library refuses for some is replaced by what its heuristics recommend for them.
-// When this machine has no cuBLASLt, or one of another version, the kernel runs the fallback instead.
+// The parameters of the kernel.
+struct CublasltMatmul : Matmul, CublasltChoice, CublasltFallback, CublasltGate {
+  static constexpr auto fields() {
+    return std::tuple_cat(Matmul::fields(), CublasltChoice::fields(), CublasltFallback::fields(),
+                          CublasltGate::fields());
+  }
+};
+
+// Where the products of a gated matmul begin in the scratch memory: behind the library's workspace.
+constexpr int64_t products_offset(int64_t workspace_bytes) { return (workspace_bytes + 255) / 256 * 256; }
+
+// Arguments: x, w, bias and residual if the op has them, y; all row major, x and w of one dtype, the others of y's; the
+// bias of a gated one is f32. Any number of rows: an algorithm that the library refuses for some is replaced by what
+// its heuristics recommend for them. When this machine has no cuBLASLt, or one of another version, the kernel runs the
+// fallback instead.
 std::unique_ptr<Kernel> make_cublaslt_matmul(std::string_view parameters, const KernelSupport& support);
 
 }  // namespace ingot

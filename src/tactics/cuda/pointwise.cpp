@@ -117,6 +117,7 @@ struct Tiling {
   int64_t block = 0;
   static constexpr auto fields() { return std::tuple{field("block", &Tiling::block)}; }
 };
+constexpr Tiling kTiling = {256};
 
 // The product of all dimensions but the last of the result.
 std::string rows_of(const Problem& problem) {
@@ -182,10 +183,16 @@ class PointwiseSource final : public CudaOpSource {
       if (reason.empty() && operand >= 0) reason = unless_device_floats(problem, {static_cast<size_t>(operand)});
     return reason;
   }
-  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(Tiling{256})}; }
+  std::vector<std::string> configs(const Problem&, const Target&) const override { return {print_fields(kTiling)}; }
 };
 
 }  // namespace
+
+CompiledTactic gate_products(ActivationFunction function, const TensorType& products, const TensorType& y,
+                             const Target& target) {
+  const Problem problem{GatedActivation{function}, {products}, {y}};
+  return cuda_pointwise_source<GatedActivation>()->compile(problem, print_fields(kTiling), target);
+}
 
 template <class Op>
 const TacticSource* cuda_pointwise_source() {

@@ -4,10 +4,12 @@
 #include <optional>
 
 #include "base/fields.h"
+#include "base/hash.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cublaslt_api.h"
 #include "tactics/cuda/cuda_source.h"
 #include "tactics/cuda/matmul_problem.h"
+#include "tactics/cuda/pointwise.h"
 
 #ifndef INGOT_SOURCE_HASH
 #define INGOT_SOURCE_HASH "1"
@@ -21,6 +23,19 @@ namespace {
 constexpr int kListed = 8;
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20, kWorkspaceUnit = int64_t{64} << 10;
 
+// What the products of a gated problem may take before they are gated.
+constexpr int64_t kProductBytes = int64_t{64} << 20, kRowsUnit = 128;
+
+// What the library is asked for: of a gated problem the products as f32, so that nothing is rounded before the gate.
+Problem library_problem(const Problem& problem) {
+  const Matmul& op = *problem.op.as<Matmul>();
+  if (!op.gated) return problem;
+  const bool wide = problem.inputs[0].dtype != DType::kF32;
+  Problem products{Matmul{.bias = op.bias, .wide = wide}, problem.inputs, {}};
+  products.outputs = products.op.infer(products.inputs);
+  return products;
+}
+
 cublaslt::Product product_of(const Problem& problem) {
   const TensorType &x = problem.inputs[0], &w = problem.inputs[1];
   return {*problem.op.as<Matmul>(), x.shape[0].constant(), w.shape[0].constant(), w.shape[1].constant(), w.dtype,
@@ -32,7 +47,6 @@ std::string unless_the_library_can(const Problem& problem) {
   const Matmul& op = *problem.op.as<Matmul>();
   const DType x = problem.inputs[0].dtype, w = problem.inputs[1].dtype, y = problem.outputs[0].dtype;
   if (std::string reason = unless_device_floats(problem, {0, 1, problem.inputs.size()}); !reason.empty()) return reason;
-  if (op.gated) return "the library does not multiply by a gate";
   if (x != w) return format("x is {} and w {}: the library multiplies equal dtypes", enum_name(x), enum_name(w));
   if (y != x && y != DType::kF32) return format("the result is {}: needs {} or f32", enum_name(y), enum_name(x));
   if (op.bias && problem.inputs[2].dtype != y)
@@ -55,6 +69,19 @@ bool takes_all_arguments(const CompiledStep& step, const Problem& problem) {
   bool all = step.arguments.size() == count;
   for (size_t i = 0; all && i < count; ++i) all = step.arguments[i] == static_cast<int>(i);
   return all;
+}
+
+// Adds the step that gates products to the parameters, and its needs to the tactic.
+void add_gate(CublasltMatmul& parameters, CompiledTactic& tactic, const Problem& problem, const Target& target) {
+  const TensorType products = library_problem(problem).outputs[0];
+  const int64_t row_bytes = products.shape[1].constant() * size_of(DType::kF32);
+  const CompiledTactic gate = gate_products(parameters.function, products, problem.outputs[0], target);
+  parameters.gate_kernel = gate.steps[0].kernel;
+  parameters.gate_parameters = gate.steps[0].parameters;
+  parameters.rows_at_once = std::max(kProductBytes / row_bytes / kRowsUnit, int64_t{1}) * kRowsUnit;
+  const int64_t rows = std::min(products.shape[0].constant(), parameters.rows_at_once);
+  tactic.scratch_bytes = std::max(tactic.scratch_bytes, products_offset(parameters.workspace_bytes) + rows * row_bytes);
+  tactic.modules.insert(tactic.modules.end(), gate.modules.begin(), gate.modules.end());
 }
 
 // What solves the problem without the library from the same bytes: the best guess of the first source that can.
@@ -110,8 +137,12 @@ std::vector<std::string> in_order(std::vector<Config> configs) {
 class CublasltMatmulSource final : public TacticSource {
  public:
   std::string_view name() const override { return "cuda.cublaslt"; }
-  // The library's own version is part of every configuration.
-  std::string_view version() const override { return INGOT_SOURCE_HASH; }
+  // The library's own version is part of every configuration; gates are the code of pointwise ops.
+  std::string_view version() const override {
+    static const std::string version =
+        hex64(hash64(INGOT_SOURCE_HASH + device_code_version("pointwise.cuh"))).substr(0, 8);
+    return version;
+  }
 
   std::variant<std::vector<std::string>, Unsupported> enumerate(const Problem& problem,
                                                                 const Target& target) const override {
@@ -151,19 +182,20 @@ class CublasltMatmulSource final : public TacticSource {
       parameters.fallback_kernels.push_back(step.kernel);
       parameters.fallback_parameters.push_back(step.parameters);
     }
-    CompiledStep step{.kernel = std::string(name()), .parameters = print_fields(parameters)};
-    for (size_t i = 0; i <= problem.inputs.size(); ++i) step.arguments.push_back(static_cast<int>(i));
-    tactic.steps.push_back(std::move(step));
     tactic.input_layouts.resize(problem.inputs.size());
     tactic.scratch_bytes = std::max(parameters.workspace_bytes, own.scratch_bytes);
     tactic.modules = std::move(own.modules);
+    if (parameters.gated) add_gate(parameters, tactic, problem, target);
+    CompiledStep step{.kernel = std::string(name()), .parameters = print_fields(parameters)};
+    for (size_t i = 0; i <= problem.inputs.size(); ++i) step.arguments.push_back(static_cast<int>(i));
+    tactic.steps.push_back(std::move(step));
     return tactic;
   }
 
  private:
   static std::string refusal(const Problem& problem, const Target& target) {
     std::string reason = unless_cuda(target);
-    if (reason.empty()) reason = unless_the_library_can(problem);
+    if (reason.empty()) reason = unless_the_library_can(library_problem(problem));
     if (reason.empty() && own_tactic(problem, target).steps.empty())
       reason = "no kernel of our own could take its place where the library is another version";
     return reason;
@@ -172,7 +204,8 @@ class CublasltMatmulSource final : public TacticSource {
   static std::vector<std::string> ask(const Problem& problem, int64_t version) {
     const cublaslt::Connection& connection = cublaslt::Connection::open(cuda::Device::open());
     constexpr int64_t kSomeAddress = 256;  // never read; the library looks at its alignment
-    cublaslt::Descriptors descriptors(connection, product_of(problem), reinterpret_cast<const void*>(kSomeAddress));
+    cublaslt::Descriptors descriptors(connection, product_of(library_problem(problem)),
+                                      reinterpret_cast<const void*>(kSomeAddress));
     std::vector<Config> configs;
     for (const cublaslt::HeuristicResult& listed : descriptors.heuristics(kWorkspaceBytes, kListed)) {
       CublasltChoice choice{.workspace_bytes = kWorkspaceBytes, .version = version};
