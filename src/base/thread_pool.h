@@ -14,6 +14,9 @@
 
 namespace ingot {
 
+// The most that anybody may ask for: more than any machine has use for.
+constexpr int kMostThreads = 1024;
+
 class ThreadPool {
  public:
   // `threads` counts the calling thread; at least 1. Throws an Error when the system refuses a thread.

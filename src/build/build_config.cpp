@@ -38,8 +38,6 @@ const std::array kEntries = {
     Entry{"disable", &BuildConfig::disable},
 };
 
-constexpr int kMostThreads = 1024;
-
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   if (value < least || value > most) fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", name, value, least, most);
 }

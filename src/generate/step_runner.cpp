@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread_pool.h"
 #include "generate/pad_decodes.h"
 #include "tensor/sample_columns.h"
 
@@ -78,8 +79,6 @@ int64_t largest(const std::vector<const ResolvedProgram*>& programs, std::string
 constexpr double kPartOfGpu = 0.9;
 
 int64_t smaller_wish(int64_t limit, int64_t wish) { return wish > 0 ? std::min(limit, wish) : limit; }
-
-constexpr int kMostThreads = 1024;  // as for a build
 
 int thread_count(const LoadedEngine& engine, int wish) {
   if (wish < 0 || wish > kMostThreads)

@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
+
 namespace ingot::cli {
 
 struct Range {
   int64_t least = INT64_MIN, most = INT64_MAX;
 };
-constexpr Range kThreads = {0, 1024};
+constexpr Range kThreads = {0, kMostThreads};
 
 // "512", "8k" (8192), "1M", "4GiB", "1.5G", exactly. Throws a usage Error that names the flag.
 int64_t parse_size(const std::string& text, const std::string& flag);
