@@ -133,23 +133,6 @@ Path folder_of(const Checkpoint& checkpoint) {
   return std::filesystem::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
 }
 
-// What the engine's users would find first: files that it takes over and cannot read.
-void check_companions(const Checkpoint& checkpoint) {
-  const Path from = folder_of(checkpoint), generation = from / "generation_config.json";
-  read_eos_ids(checkpoint.config());
-  if (std::filesystem::exists(generation)) {
-    Scope scope(generation.string());
-    read_eos_ids(parse_json(read_text_file(generation)));
-  }
-  if (!std::filesystem::exists(from / "tokenizer.json")) return;
-  try {
-    Tokenizer::from_dir(from);
-  } catch (const Error& error) {
-    fail(error.code(), "{}; without tokenizer.json there the model builds, and its engine takes ids only",
-         error.what());
-  }
-}
-
 void copy_companions(const Checkpoint& checkpoint, const Path& directory) {
   const Path from = folder_of(checkpoint);
   for (const char* name : kEngineCompanions) {
@@ -188,6 +171,22 @@ void write_weights(const Plan& plan, const Checkpoint& checkpoint, EngineWriter&
 }
 
 }  // namespace
+
+void check_companions(const Checkpoint& checkpoint) {
+  const Path from = folder_of(checkpoint), generation = from / "generation_config.json";
+  read_eos_ids(checkpoint.config());
+  if (std::filesystem::exists(generation)) {
+    Scope scope(generation.string());
+    read_eos_ids(parse_json(read_text_file(generation)));
+  }
+  if (!std::filesystem::exists(from / "tokenizer.json")) return;
+  try {
+    Tokenizer::from_dir(from);
+  } catch (const Error& error) {
+    fail(error.code(), "{}; without tokenizer.json there the model builds, and its engine takes ids only",
+         error.what());
+  }
+}
 
 Network loaded_network(Checkpoint& checkpoint, const ResolvedConfig& resolved) {
   return load_model(checkpoint, model_options(resolved));

@@ -14,6 +14,10 @@ namespace ingot {
 
 inline constexpr const char* kVersion = "0.1.0";
 
+// Throws an Error that names the file when a tokenizer or generation file that an engine of this checkpoint would take
+// over cannot be read: its users would find that first.
+void check_companions(const Checkpoint& checkpoint);
+
 // Loads, rewrites, tunes, chooses and assembles; nothing is written. New times go into `timings`.
 Plan make_plan(Checkpoint& checkpoint, const BuildConfig& config, TimingCache& timings, BuildReport& report,
                Progress& progress);

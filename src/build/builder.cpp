@@ -113,6 +113,7 @@ BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
   CallbackProgress progress({});
   return with_times(config, Times::kAreAll, [&](TimingCache& timings) {
     BuildReport report;
+    check_companions(model.impl().checkpoint);
     make_plan(model.impl().checkpoint, config, timings, report, progress);
     return report;
   });

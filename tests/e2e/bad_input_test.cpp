@@ -50,9 +50,10 @@ class BadCheckpoint : public testing::Test {
   static constexpr const char* kName = "model.norm.weight";
 
   // Builds and expects a refusal that says each of `parts` and leaves nothing.
-  void expect_refused(int code, const std::vector<std::string>& parts) {
+  void expect_refused(int code, const std::vector<std::string>& parts, std::vector<std::string> flags = {"-O0"}) {
     std::vector<std::string> before = listing(directory_.path());
-    ProgramRun run = run_ingot({"build", model_, "-O0", "-o", directory_ / "engine"});
+    flags.insert(flags.begin(), {"build", model_, "-o", directory_ / "engine"});
+    ProgramRun run = run_ingot(flags);
     EXPECT_EQ(run.code, code) << run.err;
     EXPECT_TRUE(run.err.starts_with("ingot: ")) << run.err;
     for (const std::string& part : parts) EXPECT_TRUE(contains(run.err, part)) << part << " is not in: " << run.err;
@@ -204,7 +205,11 @@ TEST_F(BadCheckpoint, TokenizersAndGenerationConfigurations) {
   for (const char* text : {"", "{", "{}", "{\"model\": {\"type\": \"Mystery\"}}"}) {
     SCOPED_TRACE(text);
     write_text_file(model_ + "/tokenizer.json", text);
-    expect_refused(1, {model_, "tokenizer", "without tokenizer.json there the model builds"});
+    const std::vector<std::string> said = {model_, "tokenizer", "without tokenizer.json there the model builds"};
+    expect_refused(1, said);
+    // Before anything is measured; the times would be kept.
+    expect_refused(1, said, {"--timing-cache", directory_ / "times"});
+    expect_refused(1, said, {"--timing-cache", directory_ / "times", "--dry-run"});
   }
   std::filesystem::copy_file(baker_7m() + "/tokenizer.json", model_ + "/tokenizer.json",
                              std::filesystem::copy_options::overwrite_existing);
@@ -215,6 +220,7 @@ TEST_F(BadCheckpoint, TokenizersAndGenerationConfigurations) {
     SCOPED_TRACE(text);
     write_text_file(model_ + "/generation_config.json", text);
     expect_refused(1, {"generation_config.json"});
+    expect_refused(1, {"generation_config.json"}, {"-O0", "--dry-run"});
   }
   std::filesystem::remove(model_ + "/generation_config.json");
   set_config("eos_token_id", Json("x"));
