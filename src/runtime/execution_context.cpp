@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace ingot {
 
@@ -66,6 +67,10 @@ ExecutionContext::ExecutionContext(std::shared_ptr<const LoadedEngine> engine, s
   arguments_.reserve(arguments);
   values_.resize(engine_->symbols().size());
   last_values_.reserve(values_.size());
+  if (log_enabled(LogLevel::kDebug))
+    observe([](const ObservedStep& step) {
+      log_debug("step {} ({}): {:.1f} us", step.index, step.step.label, step.microseconds);
+    });
 }
 
 void ExecutionContext::bind(std::vector<Binding>& list, size_t index, std::byte* data, uint64_t bytes) {
@@ -122,6 +127,7 @@ void ExecutionContext::start(std::span<const int64_t> values) {
     active_ = &program;
     bindings_changed_ = false;
   }
+  log_debug("{}", program.name);
   machine_->start(program, arguments_, same, observer_);
 }
 
@@ -224,7 +230,7 @@ void ExecutionContext::check_bound(const ResolvedProgram& program, const Resolve
   const std::string& name = resolved.kind == BufferKind::kInput    ? plan.inputs[resolved.index].name
                             : resolved.kind == BufferKind::kOutput ? plan.outputs[resolved.index].name
                                                                    : plan.states[resolved.index].name;
-  Scope scope(format("program {}", program.program->entry));
+  Scope scope(program.name);
   if (!binding.data) fail(ErrorCode::kUsage, "{} {} is not bound", enum_name(resolved.kind), name);
   fail(ErrorCode::kUsage, "{} {} needs {} bytes; {} are bound", enum_name(resolved.kind), name, needed, binding.bytes);
 }

@@ -46,6 +46,8 @@ class ExecutionContext {
 
   // The program that the last run used.
   const Program* last_program() const { return active_ ? active_->program : nullptr; }
+  // A machine that works by itself waits for every step then, and the Error of a step that fails names it. While the
+  // log shows debug lines, a new context has an observer that writes one for each step.
   void observe(StepObserver observer) { observer_ = std::move(observer); }
 
   const LoadedEngine& engine() const { return *engine_; }

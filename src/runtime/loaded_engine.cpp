@@ -181,6 +181,10 @@ const Kernel* LoadedEngine::kernel_for(const Step& step) {
 ResolvedProgram LoadedEngine::resolve_program(const Program& program) {
   ResolvedProgram resolved;
   resolved.program = &program;
+  resolved.name = format("program {} ({}", &program - plan().programs.data(), program.entry);
+  if (!program.dims.empty())
+    resolved.name += format(", {} {}..{}", program.dims[0].symbol, program.dims[0].min, program.dims[0].max);
+  resolved.name += ")";
   for (const DimRange& range : program.dims)
     resolved.ranges.push_back({find_symbol(range.symbol), range.min, range.max});
   for (const Step& step : program.steps) {

@@ -43,6 +43,7 @@ struct ResolvedRange {
 
 // A program with every name looked up, so that running it needs neither a map nor an allocation.
 struct ResolvedProgram {
+  std::string name;  // "program 2 (main, tokens 3..8)": its place in the plan, its entry and its first range
   const Program* program = nullptr;
   std::vector<ResolvedRange> ranges;
   std::vector<ResolvedStep> steps;

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "runtime/runs_under_way.h"
+
 namespace ingot {
 
 Readback::Readback(cuda::DevicePtr device) : device_(std::move(device)) {
@@ -9,7 +11,15 @@ Readback::Readback(cuda::DevicePtr device) : device_(std::move(device)) {
 }
 
 void Readback::wait() const {
-  if (arrived_) arrived_->synchronize();
+  if (!runs_) return;
+  runs_->name_failures([&] { arrived_->synchronize(); });
+  runs_->ended(run_);
+}
+
+void Readback::mark(const cuda::Stream& stream, std::shared_ptr<RunsUnderWay> runs) {
+  arrived_->record(stream);
+  runs_ = std::move(runs);
+  run_ = runs_->last();
 }
 
 std::byte* Readback::make_room(std::span<const OutputPart> parts) {

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "device/cuda/device.h"
+#include "runtime/runs_under_way.h"
 #include "runtime/step_machine.h"
 
 namespace ingot {
@@ -61,7 +62,7 @@ class GpuMachine final : public StepMachine {
 
   void begin_layout(uint64_t input_bytes) override {
     if (input_bytes > device_inputs_.size()) {
-      stream_.synchronize();
+      wait();
       replays_.clear();  // they name the old place
       device_inputs_ = {};
       device_inputs_ = cuda::Memory(device_, std::bit_ceil(input_bytes), "the inputs of a step");
@@ -92,40 +93,40 @@ class GpuMachine final : public StepMachine {
 
   void start(const ResolvedProgram& program, std::span<const Argument> arguments, bool repeated,
              const StepObserver& observer) override {
-    last_ = program.program;
-    upload_inputs();
-    if (observer) {
-      run_observed(program, arguments, observer);
-    } else if (const cuda::Graph* graph = graph_for(program, arguments, repeated)) {
-      graph->launch(stream_);
-    } else {
-      start_steps(program, arguments);
-    }
-    for (Output& output : outputs_)
-      if (output.used && output.bound) stream_.download(output.bound, output.memory.data(), output.bytes);
+    if (observer) return run_observed(program, arguments, observer);
+    naming_failures([&] {
+      upload_inputs();
+      runs_->begin(program);
+      if (const cuda::Graph* graph = graph_for(program, arguments, repeated))
+        graph->launch(stream_);
+      else
+        start_steps(program, arguments);
+      download_outputs();
+    });
   }
 
-  // What fails on the device is known here at the earliest, and not of which step: an observer tells.
   void wait() override {
-    Scope scope(format("program {}", last_ ? last_->entry : ""));
-    stream_.synchronize();
+    runs_->name_failures([&] { stream_.synchronize(); });
+    runs_->ended(runs_->last());
   }
 
   void read_back(std::span<const OutputPart> parts, Readback& to) override {
-    std::byte* target = to.make_room(parts);
-    for (const OutputPart& part : parts) {
-      stream_.download(target, outputs_[part.output].memory.data() + part.offset, part.bytes);
-      target += part.bytes;
-    }
-    to.mark(stream_);
+    naming_failures([&] {
+      std::byte* target = to.make_room(parts);
+      for (const OutputPart& part : parts) {
+        stream_.download(target, outputs_[part.output].memory.data() + part.offset, part.bytes);
+        target += part.bytes;
+      }
+      to.mark(stream_, runs_);
+    });
   }
 
   std::byte* read_output(size_t index) override {
     Output& output = outputs_[index];
     if (output.bound) return output.bound;
     if (output.host.size() < output.bytes) output.host = cuda::PinnedMemory(device_, output.memory.size());
-    stream_.download(output.host.data(), output.memory.data(), output.bytes);
-    stream_.synchronize();
+    naming_failures([&] { stream_.download(output.host.data(), output.memory.data(), output.bytes); });
+    wait();
     return output.host.data();
   }
 
@@ -155,6 +156,18 @@ class GpuMachine final : public StepMachine {
     cuda::Event copied;
   };
 
+  // Does `work`, which gives the device more to do. A device that refuses it because of what it was given before says
+  // so under the names of these runs.
+  template <class F>
+  void naming_failures(F&& work) {
+    try {
+      work();
+    } catch (const Error&) {
+      if (device_->lost()) wait();
+      throw;
+    }
+  }
+
   void upload_inputs() {
     Stage& stage = *stages_[next_stage_];
     next_stage_ = (next_stage_ + 1) % kStages;
@@ -166,8 +179,13 @@ class GpuMachine final : public StepMachine {
     stage.copied.record(stream_);
   }
 
+  void download_outputs() {
+    for (Output& output : outputs_)
+      if (output.used && output.bound) stream_.download(output.bound, output.memory.data(), output.bytes);
+  }
+
   static std::string label(const ResolvedProgram& program, size_t index) {
-    return format("step {} ({})", index, program.program->steps[index].label);
+    return format("{}: step {} ({})", program.name, index, program.program->steps[index].label);
   }
 
   void start_step(const ResolvedProgram& program, std::span<const Argument> arguments, size_t index) {
@@ -187,6 +205,9 @@ class GpuMachine final : public StepMachine {
   }
 
   void run_observed(const ResolvedProgram& program, std::span<const Argument> arguments, const StepObserver& observer) {
+    wait();  // then what fails is the step that is waited for
+    upload_inputs();
+    runs_->begin(program);
     if (delay_.size() == 0) delay_ = cuda::Memory(device_, kDelayBytes, "memory to write while a step is enqueued");
     for (size_t i = 0; i < program.steps.size(); ++i) {
       Scope scope(label(program, i));
@@ -199,6 +220,7 @@ class GpuMachine final : public StepMachine {
       observer({*program.program, i, program.program->steps[i], arguments.subspan(step.first_argument, step.arguments),
                 end_.microseconds_since(begin_)});
     }
+    download_outputs();
   }
 
   static bool same(std::span<const Argument> a, std::span<const Argument> b) {
@@ -233,7 +255,7 @@ class GpuMachine final : public StepMachine {
   uint64_t input_bytes_ = 0;
   std::vector<Output> outputs_;
   std::list<Replay> replays_;  // the latest used first
-  const Program* last_ = nullptr;
+  std::shared_ptr<RunsUnderWay> runs_ = std::make_shared<RunsUnderWay>();
 };
 
 }  // namespace

@@ -186,6 +186,15 @@ TEST_F(Cli, ResultsGoToStandardOutputAndLogsToStandardError) {
   EXPECT_EQ(run.err, "");
 }
 
+TEST_F(Cli, TheDebugLogTellsEveryStep) {
+  const std::vector<std::string> arguments = {"run", baker(), "The old man", "-n", "2"};
+  const ProgramRun quiet = run_ingot(arguments), told = run_ingot(arguments, {.environment = {"INGOT_LOG=debug"}});
+  EXPECT_EQ(told.out, quiet.out);
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_TRUE(contains(told.err, "debug: program 0 (main, tokens 1..8)\n")) << told.err;
+  EXPECT_TRUE(contains(told.err, " (layers.0.mlp.down_proj): ")) << told.err;
+}
+
 TEST_F(Cli, AnOutputThatCannotBeWrittenIsAnError) {
   ProgramRun run = run_ingot({"inspect", toy(), "--json"}, {.output = "/dev/full"});
   EXPECT_EQ(run.code, 1);

@@ -125,7 +125,10 @@ Device::~Device() {
   driver_->cuDevicePrimaryCtxRelease_v2(state_->device);
 }
 
-void Device::check(CUresult result, std::string_view what) const { expect(*driver_, result, what); }
+void Device::check(CUresult result, std::string_view what) const {
+  if (ends_process(result)) lost_ = true;
+  expect(*driver_, result, what);
+}
 
 bool Device::try_make_current() const noexcept {
   // Others in this process may have changed it: asked every time, it takes nanoseconds.

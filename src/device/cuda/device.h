@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -57,11 +58,15 @@ class Device : public std::enable_shared_from_this<Device> {
 
   // Throws an Error that names `what` and says the driver's words unless `result` is success.
   void check(CUresult result, std::string_view what) const;
+  // Whether an earlier check() found that the driver refuses all further work of this process. From then on every call
+  // fails with the same words, whatever it is for.
+  bool lost() const { return lost_; }
 
  private:
   struct State;
   explicit Device(int ordinal);
   const Driver* driver_;
+  mutable std::atomic<bool> lost_ = false;
   DeviceFacts facts_;
   std::unique_ptr<State> state_;
 };
