@@ -61,8 +61,10 @@ void measure(TacticBench& bench, const Problem& problem, std::vector<Candidate>&
   contestants.reserve(candidates.size());
   for (Candidate& candidate : candidates) contestants.push_back(bench.enter(candidate.compiled));
   for (int round = 0; round < rounds; ++round)
-    for (size_t i = 0; i < candidates.size(); ++i)
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const Scope scope(candidates[i].name);
       candidates[i].microseconds = std::min(candidates[i].microseconds, contestants[i]->turn(1e300));
+    }
 }
 
 const Candidate* best_of(const std::vector<Candidate>& candidates, bool library) {

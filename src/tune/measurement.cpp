@@ -22,6 +22,11 @@ constexpr CutLimits kCheckLimits = {int64_t{1} << 20, 2e8};
 
 std::string name_of(const TimedTactic& timed) { return timed.tactic.source + " " + timed.tactic.config; }
 
+// A breadcrumb for what goes wrong while a candidate runs.
+std::string named(const Problem& problem, const std::string& name) {
+  return format("measuring {} by {}", problem.key(), name);
+}
+
 // Equal for problems whose candidates rank alike: the same op on as many rows of the same dtypes. So many rows fill the
 // tiles of every candidate, and more of them change little.
 constexpr int64_t kManyRows = 64;
@@ -142,6 +147,7 @@ Measurement::Results Measurement::results_on(const Cut& cut, const ProblemTiming
     for (Candidate& c : candidates) {
       if (!c.alive || c.settled || (c.best >= kLong && turn > stage.turns / 2)) continue;
       auto least = best.find(c.layouts);
+      Scope scope(named(cut.problem, c.name));
       double taken = c.contestant->turn(least == best.end() ? 1e300 : least->second * kHopeless);
       c.best = std::min(c.best, taken), c.worst = std::max(c.worst, taken);
       note(best, c.layouts, c.best);
@@ -193,6 +199,7 @@ void Measurement::check_winners(ProblemTimings& timings) {
         if (!inputs) inputs = std::make_unique<Inputs>(make_inputs(small, 2));
         if (!expected) expected = std::make_unique<Expected>(small, *inputs, CheckMode::kSample, compute_dtype(small));
         CompiledTactic compiled = timed->source->compile(small, timed->tactic.config, target_);
+        Scope scope(named(small, name_of(*timed)));
         result = bench_->check(small, compiled, *inputs, *expected);
       }
       any = any || result.ok;

@@ -60,7 +60,8 @@ class FailingStep : public GpuErrors {
   static constexpr const char* kLabel = "layers.2.post_attention_layernorm";
 
   std::string failing_engine() {
-    const std::string directory = engine_for("cuda"), file = directory + "/rank0.engine";
+    std::string directory = engine_for("cuda");
+    const std::string file = directory + "/rank0.engine";
     std::string hash;
     {
       const EngineFile engine = EngineFile::open(file);

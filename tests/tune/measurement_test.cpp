@@ -53,20 +53,26 @@ class FakeBench final : public TacticBench {
     megaflops_ = problem.op.flops(problem.inputs) / 1e6;
   }
   std::unique_ptr<Contestant> enter(const CompiledTactic& tactic) override {
-    return std::make_unique<Fake>(story_.turns[tactic.steps[0].parameters], megaflops_ * speed_of(tactic));
+    const std::string& config = tactic.steps[0].parameters;
+    return std::make_unique<Fake>(story_.turns[config], megaflops_ * speed_of(tactic), config == failing);
   }
   CheckResult check(const Problem&, const CompiledTactic& tactic, const Inputs&, const Expected&) override {
     ++story_.checks;
+    if (tactic.steps[0].parameters == failing_check) fail(ErrorCode::kRuntime, "work failed");
     return {tactic.steps[0].parameters != wrong, 1, "somewhere"};
   }
-  std::string wrong;
+  std::string wrong, failing, failing_check;
 
  private:
   struct Fake final : Contestant {
-    Fake(int& turns_, double microseconds_) : turns(turns_), microseconds(microseconds_) {}
-    double turn(double) override { return ++turns, microseconds; }
+    Fake(int& turns_, double microseconds_, bool fails_) : turns(turns_), microseconds(microseconds_), fails(fails_) {}
+    double turn(double) override {
+      if (fails) fail(ErrorCode::kRuntime, "work failed");
+      return ++turns, microseconds;
+    }
     int& turns;
     double microseconds;
+    bool fails;
   };
   Story& story_;
   bool screens_;
@@ -101,6 +107,25 @@ TEST(Measurement, DropsStragglersWithinALayout) {
   EXPECT_EQ(story.turns["a 1.5"], 2);
   EXPECT_EQ(story.turns["b 3"], 2 + 3);
   EXPECT_EQ(story.checks, 2);
+}
+
+TEST(Measurement, NamesTheCandidateThatFails) {
+  Story story;
+  auto error_of = [&](std::string FakeBench::*where) {
+    auto bench = std::make_unique<FakeBench>(story, false);
+    (*bench).*where = "a 1";
+    Measurement measurement({}, 3, std::move(bench));
+    ProblemTimings timings = candidates("matmul f32[16, 64] bf16[64, 64]", {"a 1.1", "a 1"});
+    try {
+      measurement.measure(timings);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string said = "measuring matmul f32[16, 64] bf16[64, 64] by fake a 1: work failed";
+  EXPECT_EQ(error_of(&FakeBench::failing), said);
+  EXPECT_EQ(error_of(&FakeBench::failing_check), said);
 }
 
 TEST(Measurement, MeasuresEqualCutsOnce) {
