@@ -69,32 +69,63 @@ constexpr int kSlice = ceil_div(PART_HEADS * V_HEAD, kWidth* DECODE_SPLITS) * kW
 struct alignas(16) Inbox {
   float values[DECODE_SPLITS][kSlice];
   float2 weights[DECODE_SPLITS][PART_HEADS];
+  Mbarrier arrived;  // counts the bytes: a barrier of the cluster would order no stores, or wait for all of the memory
 };
+__device__ __forceinline__ Inbox& own_inbox() {
+  __shared__ Inbox inbox;
+  return inbox;
+}
 
-__device__ __forceinline__ void store_in(float* p, uint32 rank, const Sums& sums) {
+// To p of the inbox of block `rank`.
+__device__ __forceinline__ void send(float* p, uint32 rank, const Sums& sums) {
+  const uint32 address = address_in(p, rank), barrier = address_in(&own_inbox().arrived, rank);
   if constexpr (kWidth == 4)
-    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address_in(p, rank)), "f"(sums.at[0]),
-                 "f"(sums.at[1]), "f"(sums.at[2]), "f"(sums.at[3])
-                 : "memory");
+    store_in_cluster(address, barrier, {sums.at[0], sums.at[1], sums.at[2], sums.at[3]});
   else
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address_in(p, rank)), "f"(sums.at[0]) : "memory");
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %2, [%1];" ::"r"(address),
+                 "r"(barrier), "f"(sums.at[0])
+                 : "memory");
 }
-__device__ __forceinline__ void store_in(float2* p, uint32 rank, float2 v) {
-  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address_in(p, rank)), "f"(v.x), "f"(v.y) : "memory");
+__device__ __forceinline__ void send(float2* p, uint32 rank, float2 v) {
+  const uint32 address = address_in(p, rank), barrier = address_in(&own_inbox().arrived, rank);
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%2, %3}, [%1];" ::"r"(address),
+               "r"(barrier), "f"(v.x), "f"(v.y)
+               : "memory");
 }
 
-// Every thread of a cluster: the others may write to this block's shared memory after they have waited.
-__device__ __forceinline__ void open_inbox() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+// The sums that this block finishes.
+struct Slice {
+  int begin, end;
+};
+__device__ __forceinline__ Slice own_slice(int heads) {
+  const int begin = int(cluster_rank()) * kSlice;
+  return {begin, max(begin, min(begin + kSlice, heads * V_HEAD))};
+}
+
+// Every thread of a cluster: the others may send to this block after they have waited.
+__device__ __forceinline__ void open_inbox(int heads) {
+  if (threadIdx.x == 0) {
+    Mbarrier* arrived = &own_inbox().arrived;
+    const Slice slice = own_slice(heads);
+    init_barrier(arrived, 1);
+    publish_barriers();
+    arrive_and_expect(arrived, DECODE_SPLITS * ((slice.end - slice.begin) * 4 + heads * 8));
+  }
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void wait_for_inboxes() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Finishes this block's slice.
-__device__ __forceinline__ void finish_slice(const Inbox& inbox, QT* y, int heads) {
+// Finishes this block's slice when all of it is there. Nothing is under way to this block then: it may end.
+__device__ __forceinline__ void finish_slice(QT* y, int heads) {
+  Inbox& inbox = own_inbox();
+  wait(&inbox.arrived, 0);
   auto values = [&](int i, int at) { return *reinterpret_cast<const Sums*>(inbox.values[i] + at % kSlice); };
   auto weights = [&](int i, int head) { return inbox.weights[i][head]; };
-  int begin = int(cluster_rank()) * kSlice, end = min(begin + kSlice, heads * V_HEAD);
-  for (int at = begin + int(threadIdx.x) * kWidth; at < end; at += DECODE_WARPS * 32 * kWidth) {
+  const Slice slice = own_slice(heads);
+  for (int at = slice.begin + int(threadIdx.x) * kWidth; at < slice.end; at += DECODE_WARPS * 32 * kWidth) {
     float2 total;
     Sums sums = add_up<DECODE_SPLITS>(at, values, weights, total);
     write_result(y + at, sums, total.y);
@@ -127,7 +158,7 @@ __device__ __forceinline__ bool find_task(const Step& step, Task& task) {
   task.tile = first + int(int64(tiles) * worker / kWorkers);
   task.end_tile = first + int(int64(tiles) * (worker + 1) / kWorkers);
 #if DECODE_CLUSTERED
-  open_inbox();
+  open_inbox(task.heads);
 #endif
   task.row = int64(task.sequence.first_token) * HEADS + task.kv_head * kGroup + in_group;
   task.part = first_part(s, task.sequence.first_token, pair) + split;
@@ -139,7 +170,7 @@ __device__ __forceinline__ void combine_warps(const unsigned char* warp_sums, in
                                               const float2 (*warp_weights)[PART_HEADS], const Task& task, QT* y,
                                               PartSums* partial) {
 #if DECODE_CLUSTERED
-  __shared__ Inbox inbox;
+  Inbox& inbox = own_inbox();
   wait_for_inboxes();
 #endif
   __syncthreads();
@@ -153,8 +184,8 @@ __device__ __forceinline__ void combine_warps(const unsigned char* warp_sums, in
     bool first = at % V_HEAD == 0;
 #if DECODE_CLUSTERED
     uint32 mine = cluster_rank();
-    store_in(inbox.values[mine] + at % kSlice, at / kSlice, sums);
-    for (uint32 rank = 0; first && rank < DECODE_SPLITS; ++rank) store_in(inbox.weights[mine] + head, rank, total);
+    send(inbox.values[mine] + at % kSlice, at / kSlice, sums);
+    for (uint32 rank = 0; first && rank < DECODE_SPLITS; ++rank) send(inbox.weights[mine] + head, rank, total);
 #else
     if constexpr (DECODE_SPLITS == 1) {
       write_result(y + at, sums, total.y);
@@ -165,9 +196,7 @@ __device__ __forceinline__ void combine_warps(const unsigned char* warp_sums, in
 #endif
   }
 #if DECODE_CLUSTERED
-  __syncwarp();
-  sync_cluster();
-  finish_slice(inbox, y, task.heads);
+  finish_slice(y, task.heads);
 #endif
 }
 
