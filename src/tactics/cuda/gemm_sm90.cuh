@@ -181,6 +181,10 @@ __device__ __forceinline__ void produce(const Shared& shared, const TensorMap& x
       load_x(shared, x_map, place, cursor.stage, k, row);
     }
   }
+  // No block leaves while others may still give back stages of its ring: a barrier of the cluster would not wait for
+  // it.
+  if constexpr (kSharers > 1)
+    for (int i = 0; i < STAGES; ++i, cursor.advance()) wait(shared.empty + cursor.stage, cursor.parity ^ 1);
 }
 
 // What a warpgroup needs to use the ring.
@@ -448,6 +452,9 @@ __device__ __forceinline__ void consume(const Shared& shared, const Tiles& tiles
     store(own, output, output.y, shared, row, column);
 #endif
   }
+  // Nor while they may still say that they have read its parts.
+  if constexpr (CLUSTER_K > 1)
+    if (turn > 0) wait(shared.parts_free, (turn - 1) & 1);
 }
 
 __device__ __forceinline__ void prepare(const Shared& shared) {
@@ -487,6 +494,4 @@ extern "C" __global__ void __launch_bounds__(kThreads, RESIDENT)
     consume(shared, tiles, Output{bias, residual, y, rows, n / kColumnsEach}, first_tile, stride);
     __syncwarp();
   }
-  // No block leaves while others may still write to its barriers.
-  if constexpr (kCluster > 1) sync_cluster();
 }

@@ -58,7 +58,8 @@ __device__ __forceinline__ uint32 cluster_rank() {
   return rank;
 }
 // All threads of all blocks of the cluster that have not ended. Orders no memory accesses but of published barriers: a
-// release to the cluster costs a fence over all of the GPU's memory.
+// release to the cluster costs a fence over all of the GPU's memory. So it must not stand between stores to another
+// block and that block's reads or end: barriers that count what arrives do.
 __device__ __forceinline__ void sync_cluster() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
