@@ -44,7 +44,7 @@ std::vector<MergedProgram> merge_neighbours(const std::vector<ProgramShape>& pro
 
 class Assembler {
  public:
-  Assembler(const Network& network, const Target& target) : network_(network), target_(target), uses_(network.uses()) {
+  Assembler(const Network& network, const Target& target) : network_(network), target_(target) {
     plan_.groups = network.groups;
     plan_.avx512_bf16 = target.avx512_bf16;
     for (size_t n = 0; n < network.nodes().size(); ++n) {
@@ -62,6 +62,7 @@ class Assembler {
       output_index_[value] = static_cast<int64_t>(plan_.outputs.size());
       plan_.outputs.push_back({name, network.type(value)});
     }
+    find_readers();
   }
 
   void add(const MergedProgram& merged) {
@@ -84,6 +85,19 @@ class Assembler {
   }
 
  private:
+  struct Reader {
+    size_t node, input;
+  };
+
+  // Of values that only steps read.
+  void find_readers() {
+    const std::vector<Node>& nodes = network_.nodes();
+    for (size_t n = 0; n < nodes.size(); ++n)
+      for (size_t i = 0; i < nodes[n].inputs.size(); ++i)
+        if (const Value value = nodes[n].inputs[i]; state_of(value) < 0 && !output_index_.contains(value))
+          readers_[value].push_back({n, i});
+  }
+
   // The node index of the state that `value` is a version of, or -1.
   int64_t state_of(Value value) const {
     const Node& node = network_.node(value);
@@ -108,18 +122,30 @@ class Assembler {
     DimValues sizes = memory_sizes(merged.shape);
     for (size_t n = 0; n < nodes.size(); ++n)
       if ((*merged.tactics)[n]) problems[n] = problem_at(network_, nodes[n], sizes);
-    for (size_t n = 0; n < nodes.size(); ++n)
-      for (size_t i = 0; (*merged.tactics)[n] && i < nodes[n].inputs.size(); ++i) {
-        const Value value = nodes[n].inputs[i];
-        const auto maker = static_cast<size_t>(value.node);
-        const TimedTactic *reads = (*merged.tactics)[n], *writes = (*merged.tactics)[maker];
-        if (!writes || uses_.at(value) != 1 || state_of(value) >= 0) continue;
-        std::string layout = reads->source->read_layout(problems[n], reads->tactic.config, i);
-        if (layout.empty() || !writes->source->can_write(problems[maker], writes->tactic.config, layout)) continue;
-        problems[n].inputs[i].layout = layout;
-        problems[maker].outputs[0].layout = layout;
-      }
+    for (const auto& [value, readers] : readers_) {
+      const auto maker = static_cast<size_t>(value.node), output = static_cast<size_t>(value.result);
+      const TimedTactic* writes = (*merged.tactics)[maker];
+      const std::string layout = writes ? layout_for(readers, problems, *merged.tactics) : "";
+      if (layout.empty() || !writes->source->can_write(problems[maker], writes->tactic.config, output, layout))
+        continue;
+      for (const Reader& reader : readers) problems[reader.node].inputs[reader.input].layout = layout;
+      problems[maker].outputs[output].layout = layout;
+    }
     return problems;
+  }
+
+  // The layout in which all of the readers would rather have a value, or "".
+  static std::string layout_for(const std::vector<Reader>& readers, const std::vector<Problem>& problems,
+                                const TacticTable& tactics) {
+    std::string agreed;
+    for (const Reader& reader : readers) {
+      const TimedTactic* reads = tactics[reader.node];
+      if (!reads) return "";
+      std::string layout = reads->source->read_layout(problems[reader.node], reads->tactic.config, reader.input);
+      if (layout.empty() || (!agreed.empty() && layout != agreed)) return "";
+      agreed = layout;
+    }
+    return agreed;
   }
 
   std::vector<CompiledTactic> compile(const MergedProgram& merged) {
@@ -247,7 +273,7 @@ class Assembler {
 
   const Network& network_;
   const Target& target_;
-  const std::map<Value, int> uses_;
+  std::map<Value, std::vector<Reader>> readers_;
   Plan plan_;
   std::vector<DeviceModule> modules_;
   std::map<size_t, int64_t> leaf_index_;

@@ -68,11 +68,12 @@ class TacticSource {
   // The name of a source that solves what this one solves on such a target, and faster in every case: while that one is
   // there, this one's tactics are not worth measuring. "": there is none.
   virtual std::string_view outclassed_by(const Target&) const { return {}; }
-  // A value that one step makes and one other reads may go between them in a form that only they know, no larger than
-  // row major. The layout in which such a tactic would rather read an input, "" for none; and whether it can write its
-  // result so. Then both are compiled with that layout in the types of the problem.
+  // A value that one step makes and others read may go between them in a form that only they know, no larger than row
+  // major. The layout in which such a tactic would rather read an input, "" for none; and whether it can write a result
+  // so. Where all of them agree, they are compiled with that layout in the types of their problems.
   virtual std::string read_layout(const Problem&, std::string_view /*config*/, size_t /*input*/) const { return {}; }
-  virtual bool can_write(const Problem&, std::string_view /*config*/, std::string_view /*layout*/) const {
+  virtual bool can_write(const Problem&, std::string_view /*config*/, size_t /*output*/,
+                         std::string_view /*layout*/) const {
     return false;
   }
   // For a configuration that enumerate() or recall() offered for a problem of the same op, dtypes and weight shapes.

@@ -51,7 +51,25 @@ struct KernelRun {
   std::string kernel, parameters;
   int threads = 1;
   int64_t scratch_bytes = 0;
+  int64_t tiles = 0;  // the last result comes in tiles, in blocks of so many columns
 };
+
+// Rows of f32 from bf16 in tiles of 16 rows by 32 columns: for every 512 rows and every `block` columns, the row tiles.
+inline HostTensor from_tiles(const TensorType& type, const std::byte* bytes, int64_t block) {
+  HostTensor result(type);
+  const int64_t rows = type.sizes()[0], columns = type.sizes()[1];
+  for (int64_t first = 0; first < rows; first += 512)
+    for (int64_t begin = 0; begin < columns; begin += block)
+      for (int64_t tile = first; tile < std::min(first + 512, rows); tile += 16)
+        for (int64_t column = begin; column < std::min(begin + block, columns); column += 32)
+          for (int64_t i = 0; i < 16 * 32; ++i, bytes += 2) {
+            uint16_t value;
+            std::memcpy(&value, bytes, 2);
+            const int64_t row = tile + i / 32;
+            if (row < rows) result.values[static_cast<size_t>(row * columns + column + i % 32)] = bf16_to_float(value);
+          }
+  return result;
+}
 
 // The kernel's results for `op` on `inputs`. Output memory holds garbage before, unless it continues a state input.
 inline HostTensors run_kernel(const KernelRun& run, const AnyOp& op, const HostTensors& inputs) {
@@ -70,26 +88,37 @@ inline HostTensors run_kernel(const KernelRun& run, const AnyOp& op, const HostT
     add(input.type, memory.back().data());
   }
   const Types outputs = op.infer(types);
+  std::vector<int64_t> bytes;  // of the outputs
+  auto aligned = [](std::vector<std::byte>& bytes_and_more) {
+    return reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(bytes_and_more.data()) + 63) / 64 * 64);
+  };
   for (size_t i = 0; i < outputs.size(); ++i) {
     const int aliased = op.aliased_input(static_cast<int>(i));
-    memory.emplace_back(static_cast<size_t>(outputs[i].bytes()) + 64, std::byte{0xff});
-    void* data = memory.back().data();
+    // Tiles have 16 rows. A program that hands them over takes as many, so that there is room for fewer as well.
+    const int64_t row_bytes = outputs[i].bytes() / std::max<int64_t>(1, outputs[i].sizes()[0]);
+    bytes.push_back(run.tiles > 0 ? std::max(16 * row_bytes, outputs[i].bytes()) : outputs[i].bytes());
+    memory.emplace_back(static_cast<size_t>(bytes.back()) + 128, std::byte{0xff});
+    std::byte* data = aligned(memory.back());
     add(outputs[i], aliased < 0 ? data : arguments[static_cast<size_t>(aliased)].data);
   }
   std::vector<std::byte> scratch(static_cast<size_t>(run.scratch_bytes) + 128, std::byte{0xff});
-  auto aligned = (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64;
   ThreadPool threads(run.threads);
-  make_kernel(run.kernel, run.parameters)->run({arguments, reinterpret_cast<std::byte*>(aligned), &threads});
+  make_kernel(run.kernel, run.parameters)->run({arguments, aligned(scratch), &threads});
   // What lies behind an output belongs to somebody else.
   for (size_t i = 0; i < outputs.size(); ++i)
-    for (size_t byte = 0; byte < 64; ++byte)
-      EXPECT_EQ(memory[inputs.size() + i][static_cast<size_t>(outputs[i].bytes()) + byte], std::byte{0xff});
-  for (size_t byte = static_cast<size_t>(reinterpret_cast<std::byte*>(aligned) - scratch.data() + run.scratch_bytes);
-       byte < scratch.size(); ++byte)
+    for (int64_t byte = bytes[i]; byte < bytes[i] + 64; ++byte)
+      EXPECT_EQ(aligned(memory[inputs.size() + i])[byte], std::byte{0xff}) << "output overrun";
+  for (size_t byte = static_cast<size_t>(aligned(scratch) - scratch.data() + run.scratch_bytes); byte < scratch.size();
+       ++byte)
     EXPECT_EQ(scratch[byte], std::byte{0xff}) << "scratch overrun";
   HostTensors results;
-  for (size_t i = 0; i < outputs.size(); ++i)
-    results.emplace_back(TensorView{outputs[i], arguments[inputs.size() + i].data});
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const void* data = arguments[inputs.size() + i].data;
+    if (run.tiles > 0 && i + 1 == outputs.size())
+      results.push_back(from_tiles(outputs[i], static_cast<const std::byte*>(data), run.tiles));
+    else
+      results.emplace_back(TensorView{outputs[i], data});
+  }
   return results;
 }
 

@@ -265,11 +265,11 @@ int64_t panel_columns(std::string_view layout) {
 }
 
 bool takes_tiles(const MatmulTiling& tiling, int64_t rows, int64_t k) {
-  return cuts_rows(tiling) && rows >= 16 && k % 32 == 0;
+  return cuts_rows(tiling) && tiles_fit(rows, k);
 }
 
 bool gives_tiles(const MatmulParameters& parameters, int64_t rows, int64_t n) {
-  return parameters.gated && gates_products(parameters, n) && rows >= 16 && n / 2 % 32 == 0;
+  return parameters.gated && gates_products(parameters, n) && tiles_fit(rows, n / 2);
 }
 
 bool gates_products(const MatmulParameters& parameters, int64_t n) {

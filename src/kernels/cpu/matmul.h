@@ -4,6 +4,7 @@
 #include <span>
 #include <tuple>
 
+#include "kernels/cpu/handover.h"
 #include "kernels/kernel.h"
 #include "ops/matmul.h"
 
@@ -29,11 +30,10 @@ struct MatmulTiling {
   }
 };
 
-// Between two products that both round it to bf16, a value may stay as the second one packs it (AMX, many rows):
-// for each block of kMatmulRowBlock rows, the k_block's of its tiles.
+// Products of many rows with AMX read x as others hand it over, and write y so.
 struct MatmulHandover {
-  bool takes_tiles = false;  // x is such a value
-  int64_t gives_tiles = 0;   // y is one, of tiles with this k_block; 0: rows of f32
+  bool takes_tiles = false;  // x is in tiles, in blocks of k_block columns
+  int64_t gives_tiles = 0;   // y is in tiles, in blocks of so many columns; 0: rows of f32
   static constexpr auto fields() {
     return std::tuple{field("takes_tiles", &MatmulHandover::takes_tiles),
                       field("gives_tiles", &MatmulHandover::gives_tiles)};
@@ -46,9 +46,6 @@ struct MatmulParameters : Matmul, MatmulTiling, MatmulHandover {
     return std::tuple_cat(Matmul::fields(), MatmulTiling::fields(), MatmulHandover::fields());
   }
 };
-
-// Rows are processed in blocks of at most so many, which bounds the scratch memory.
-constexpr int64_t kMatmulRowBlock = 512;
 
 // The form pairs unpacks row-major weights to a buffer of so many pairs' elements: columns * k_block must not exceed
 // it.

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/matmul_task.h"
+#include "kernels/cpu/tiles.h"
 #include "kernels/cpu/vector_math-inl.h"
 
 static_assert(HWY_TARGET == HWY_AVX3);
@@ -63,13 +64,7 @@ static void configure_tiles() {
   _tile_loadconfig(&config);
 }
 
-// Packed x: the blocks of k follow each other, each with its row tiles of 16 (not equalized; the last filled up with
-// zeros), each of these as a run of [kc / 32] tiles of 1 KiB.
-static char* tile_at(void* packed, int64_t rows, int64_t k_begin, int64_t depth, int64_t tile) {
-  int64_t tiles = (rows + 15) / 16, steps = (depth + 31) / 32;
-  return static_cast<char*>(packed) + (k_begin / 32 * tiles + tile * steps) * kTileBytes;
-}
-
+// Packed x is in tiles, in blocks of k_block columns; the last row tile is filled up with zeros.
 static char* packed_tile(const MatmulTask& task, int64_t k_begin, int64_t tile) {
   return tile_at(task.packed, task.rows, k_begin, block_depth(task, k_begin), tile);
 }

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/matmul_task.h"
+#include "kernels/cpu/tiles.h"
 
 #define INGOT_INLINE inline __attribute__((always_inline))
 

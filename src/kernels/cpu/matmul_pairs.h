@@ -1,8 +1,6 @@
 // What the kernels that multiply pairs of bf16 share. Included into the namespace of one instruction set, after the
 // epilogue. A strip tile is 16 k pairs of 16 features, 1 KiB: what a packed weight holds for 32 k.
 
-constexpr int64_t kTileBytes = 1024;
-
 // Where a strip's tiles are: `step` bytes apart for successive 32 k, with rows (k pairs) `stride` bytes apart.
 struct PairStrip {
   const char* tiles;

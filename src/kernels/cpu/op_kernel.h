@@ -1,28 +1,24 @@
 // Kernels that are an op and its rows: one `run` per op, over the inner loops of an instruction set. Their parameters
-// are the attributes of the op, their arguments its inputs and then its outputs. Activations are f32.
+// are the attributes of the op and what it hands over, their arguments its inputs and then its outputs. Activations are
+// f32. The norms are in norm.h.
 #pragma once
 
 #include <memory>
 
 #include "base/error.h"
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/vector_functions.h"
 #include "kernels/kernel.h"
 #include "kernels/kernel_parameters.h"
 #include "ops/attention.h"
 #include "ops/experts.h"
 #include "ops/indexing.h"
-#include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/rope.h"
 #include "ops/sample.h"
 
 namespace ingot {
 
-// norm.cpp
-void run(const RmsNorm&, const VectorFunctions&, const Launch&);
-void run(const LayerNorm&, const VectorFunctions&, const Launch&);
-void run(const AddRmsNorm&, const VectorFunctions&, const Launch&);
-void run(const AddLayerNorm&, const VectorFunctions&, const Launch&);
 // pointwise.cpp
 void run(const Add&, const VectorFunctions&, const Launch&);
 void run(const Multiply&, const VectorFunctions&, const Launch&);
@@ -60,7 +56,9 @@ class OpKernel final : public Kernel {
 
 template <class Op, CpuLevel level>
 std::unique_ptr<Kernel> make_op_kernel(std::string_view parameters) {
-  return std::make_unique<OpKernel<Op>>(parse_kernel_parameters<Op>(parameters), vector_functions(level));
+  Op op = parse_kernel_parameters<Op>(parameters);
+  if constexpr (std::is_base_of_v<GivesTiles, Op>) check_tiles_block(op.gives_tiles);
+  return std::make_unique<OpKernel<Op>>(std::move(op), vector_functions(level));
 }
 
 }  // namespace ingot

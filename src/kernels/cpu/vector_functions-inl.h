@@ -1,6 +1,7 @@
 // The loops of vector_functions.h. Included by one translation unit per instruction set.
 #pragma once
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cmath>
@@ -150,6 +151,13 @@ void narrow(DType to, const float* x, void* y, int64_t count) {
   map(x, static_cast<float*>(y), count, [](auto, auto v) { return v; });
 }
 
+void stream(const float* x, float* y, int64_t count) {
+  const Floats d;
+  for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) hn::Stream(hn::LoadU(d, x + i), d, y + i);
+}
+
+void end_stream() { hwy::FlushStream(); }
+
 // The sum of term(tag, i): blocks in f32, their sums in f64, so that long rows lose nothing.
 template <class F>
 HWY_INLINE double sum(int64_t count, F term) {
@@ -244,6 +252,8 @@ constexpr VectorFunctions kFunctions = {
     .blend = blend,
     .widen = widen,
     .narrow = narrow,
+    .stream = stream,
+    .end_stream = end_stream,
     .rms_norm = rms_norm,
     .add_rms_norm = add_rms_norm,
     .layer_norm = layer_norm,

@@ -23,6 +23,10 @@ struct VectorFunctions {
   // f32, bf16 and f16 to f32 and back, rounded to nearest even.
   void (*widen)(DType from, const void* x, float* y, int64_t count);
   void (*narrow)(DType to, const float* x, void* y, int64_t count);
+  // To a place in memory, past the caches, that is aligned to 64 bytes; `count` is a multiple of 16. Others may read it
+  // after end_stream.
+  void (*stream)(const float* x, float* y, int64_t count);
+  void (*end_stream)();
   // One row of `count` elements.
   void (*rms_norm)(const float* x, const float* gamma, float epsilon, float* y, int64_t count);
   // s = a + b, y = rms_norm(s); the rows behind a and b are prefetched.

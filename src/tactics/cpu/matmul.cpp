@@ -37,9 +37,6 @@ constexpr std::string_view kLayouts[] = {"panel_16", "panel_32", ""};
 
 bool rounds_x(const SourceTraits& traits) { return traits.offers[0].form == MatmulForm::kPairs; }
 
-// Values in the tiles of the form pairs; the k_block follows.
-constexpr std::string_view kTiles = "bf16_tiles_";
-
 // Mirrors what the kernels accept.
 bool fits(const Offer& offer, std::string_view layout) {
   if (offer.form == MatmulForm::kStream) return true;
@@ -94,20 +91,18 @@ class MatmulSource final : public TacticSource {
     MatmulParameters parameters = parameters_of(problem, config);
     const TensorType& x = problem.inputs[0];
     bool takes = input == 0 && takes_tiles(parameters, x.shape[0].constant(), x.shape[1].constant());
-    return takes ? format("{}{}", kTiles, parameters.k_block) : "";
+    return takes ? tiles_layout(parameters.k_block) : "";
   }
 
-  bool can_write(const Problem& problem, std::string_view config, std::string_view layout) const override {
-    return layout.starts_with(kTiles) &&
-           gives_tiles(parameters_of(problem, config), problem.inputs[0].shape[0].constant(),
-                       problem.inputs[1].shape[0].constant());
+  bool can_write(const Problem& problem, std::string_view config, size_t, std::string_view layout) const override {
+    return tiles_block(layout) > 0 && gives_tiles(parameters_of(problem, config), problem.inputs[0].shape[0].constant(),
+                                                  problem.inputs[1].shape[0].constant());
   }
 
   CompiledTactic compile(const Problem& problem, std::string_view config, const Target&) const override {
     MatmulParameters parameters = parameters_of(problem, config);
-    const std::string &x_layout = problem.inputs[0].layout, &y_layout = problem.outputs[0].layout;
-    parameters.takes_tiles = !x_layout.empty();
-    if (!y_layout.empty()) parameters.gives_tiles = std::stoll(y_layout.substr(kTiles.size()));
+    parameters.takes_tiles = !problem.inputs[0].layout.empty();
+    parameters.gives_tiles = tiles_block(problem.outputs[0].layout);
     CompiledTactic tactic;
     CompiledStep step{.kernel = std::string(traits_.name), .parameters = print_fields(parameters)};
     int arguments = static_cast<int>(problem.inputs.size()) + 1;

@@ -1,5 +1,5 @@
 // Tactic sources of the kernels that are an op and its rows (kernels/cpu/op_kernel.h): one tactic each, whose
-// parameters are the attributes of the op.
+// parameters are the attributes of the op and what it hands over.
 #pragma once
 
 #include <string>
@@ -41,6 +41,24 @@ int64_t scratch_bytes(const Op&, const Problem&) {
   return 0;
 }
 int64_t scratch_bytes(const Sample&, const Problem&);
+
+// What the kernel is told, and whether it can write a result in such a layout.
+template <class Op>
+std::string parameters_of(const Op& op, const Problem&) {
+  return print_fields(op);
+}
+std::string parameters_of(const RmsNorm&, const Problem&);
+std::string parameters_of(const LayerNorm&, const Problem&);
+std::string parameters_of(const AddRmsNorm&, const Problem&);
+std::string parameters_of(const AddLayerNorm&, const Problem&);
+template <class Op>
+bool can_write(const Op&, const Problem&, size_t, std::string_view) {
+  return false;
+}
+bool can_write(const RmsNorm&, const Problem&, size_t output, std::string_view layout);
+bool can_write(const LayerNorm&, const Problem&, size_t output, std::string_view layout);
+bool can_write(const AddRmsNorm&, const Problem&, size_t output, std::string_view layout);
+bool can_write(const AddLayerNorm&, const Problem&, size_t output, std::string_view layout);
 
 // "found bf16[4, 8] where the CPU kernels need f32", or "" when each of the inputs and outputs with these numbers
 // (inputs first) is f32.
@@ -93,10 +111,15 @@ class OpSource final : public TacticSource {
 
   std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
 
+  bool can_write(const Problem& problem, std::string_view, size_t output, std::string_view layout) const override {
+    return ingot::can_write(*problem.op.template as<Op>(), problem, output, layout);
+  }
+
   CompiledTactic compile(const Problem& problem, std::string_view, const Target&) const override {
+    const Op& op = *problem.op.template as<Op>();
     CompiledTactic tactic;
-    tactic.scratch_bytes = scratch_bytes(*problem.op.template as<Op>(), problem);
-    tactic.steps.push_back({name_, problem.op.attributes(), all_arguments(problem)});
+    tactic.scratch_bytes = scratch_bytes(op, problem);
+    tactic.steps.push_back({name_, parameters_of(op, problem), all_arguments(problem)});
     tactic.input_layouts.resize(problem.inputs.size());
     return tactic;
   }
