@@ -47,11 +47,12 @@ HostTensors step_inputs(const StepCase& step) {
 }
 
 HostTensor run_attention(const Attention& op, const HostTensors& inputs, CpuLevel level, int threads,
-                         int64_t partial_floats = 1 << 20) {
-  const AttentionParameters parameters{op.heads, op.scale, op.soft_cap, op.window, threads, partial_floats};
+                         int64_t partial_floats = 1 << 20, int64_t tiles = 0) {
+  const AttentionParameters parameters{op.heads, op.scale, op.soft_cap, op.window, threads, partial_floats, tiles};
   const int64_t scratch =
       attention_scratch_bytes(parameters, level, inputs[1].size(3), inputs[2].size(3), inputs[4].size(0));
-  return run_kernel({kernel_name("attention", level), print_fields(parameters), threads, scratch}, op, inputs)[0];
+  const KernelRun run{kernel_name("attention", level), print_fields(parameters), threads, scratch, tiles};
+  return run_kernel(run, op, inputs)[0];
 }
 
 // The levels that take these inputs: the AMX kernel reads bf16 states alone.
@@ -185,6 +186,38 @@ TEST(AttentionKernel, PaddingRowsAreZero) {
   StepCase step{.sequences = {{2, 9}}, .padding_tokens = 2};
   const HostTensor y = run_attention(attention_op(step), step_inputs(step), CpuLevel::kPortable, 1);
   for (int64_t i = 2 * 4 * 48; i < 4 * 4 * 48; ++i) EXPECT_EQ(y.values[static_cast<size_t>(i)], 0);
+}
+
+// As the product that reads them would round them, in tiles.
+TEST(AttentionKernel, HandsOverTiles) {
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "needs avx512_bf16";
+  int compared = 0;
+  for (int64_t head_size : {32, 48, 64, 128})
+    for (int64_t padding : {0, 5})
+      for (const std::vector<SequenceCase>& sequences : {std::vector<SequenceCase>{{1, 300}, {1, 20}},
+                                                         {{1, 513}, {3, 600}, {0, 5}, {130, 130}, {33, 401}},
+                                                         {{560, 560}}}) {
+        StepCase step{.sequences = sequences, .head_size = head_size, .v_head_size = head_size};
+        step.dtype = DType::kBF16;
+        step.padding_tokens = padding;
+        const HostTensors inputs = step_inputs(step);
+        const Attention op = attention_op(step);
+        for (CpuLevel level : levels_for(inputs))
+          for (int64_t block : {128, 512}) {
+            if (!attention_gives_tiles(level, 16, step.heads, head_size, block)) continue;
+            HostTensor expected = run_attention(op, inputs, level, 2);
+            for (double& value : expected.values) value = bf16_to_float(float_to_bf16(static_cast<float>(value)));
+            for (int threads : {1, 3})
+              expect_close({run_attention(op, inputs, level, threads, 1 << 20, block)}, {expected}, 0, 0, "tiles");
+            ++compared;
+          }
+      }
+  EXPECT_GT(compared, 0);
+  EXPECT_FALSE(attention_gives_tiles(CpuLevel::kAmx, 512, 4, 48, 512));
+  EXPECT_FALSE(attention_gives_tiles(CpuLevel::kAmx, 512, 4, 96, 512));
+  EXPECT_FALSE(attention_gives_tiles(CpuLevel::kAmx, 15, 4, 64, 512));
+  EXPECT_THROW(make_kernel("cpu.attention_avx512", "{gives_tiles = 40}"), Error);
+  EXPECT_THROW(make_kernel("cpu.attention_avx2", "{gives_tiles = 512}"), Error);
 }
 
 // Rows [begin, end) of the whole prefill's queries, as one later chunk.

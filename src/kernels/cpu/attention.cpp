@@ -132,7 +132,10 @@ class AttentionRun {
         heads_per_kv_(parameters.heads / k_.kv_heads),
         window_(parameters.window > 0 ? std::min(parameters.window, kNoWindow) : kNoWindow),
         k_stride_(round_up(k_.size, functions_.stride_multiple)),
-        v_stride_(round_up(v_.size, functions_.stride_multiple)) {}
+        v_stride_(round_up(v_.size, functions_.stride_multiple)) {
+    const Argument& y = launch.arguments[8];
+    if (parameters.gives_tiles > 0) tiles_ = {y.data, y.size[0], parameters.heads * v_.size, parameters.gives_tiles};
+  }
 
   void run() {
     const int64_t sequences = launch_.arguments[4].size[0];
@@ -203,8 +206,18 @@ class AttentionRun {
     const int64_t tokens = launch_.arguments[0].size[0], row = parameters_.heads * v_.size;
     const int64_t first = plans_.empty() ? tokens : plans_.front().first_token;
     const int64_t end = plans_.empty() ? tokens : plans_.back().first_token + plans_.back().queries;
-    std::memset(y_, 0, static_cast<size_t>(first * row) * sizeof(float));
-    std::memset(y_ + end * row, 0, static_cast<size_t>((tokens - end) * row) * sizeof(float));
+    clear_rows(0, first, row);
+    clear_rows(end, tokens, row);
+  }
+
+  void clear_rows(int64_t begin, int64_t end, int64_t size) const {
+    if (!tiles_.data) {
+      std::memset(y_ + begin * size, 0, static_cast<size_t>((end - begin) * size) * sizeof(float));
+      return;
+    }
+    for (; begin < end; ++begin)
+      for (int64_t column = 0; column < size; column += kTileColumns)
+        std::memset(tile_row(tiles_, begin, column), 0, kTileRowBytes);
   }
 
   const SequencePlan& plan_of(int64_t task) const {
@@ -237,8 +250,9 @@ class AttentionRun {
     }
     if (plan.segments == 1 && wide) {
       for_each_row(block, scratch.rows.count,
-                   [&](int64_t row, int64_t, int64_t head) { scratch.targets[row] = y_ + head * v_.size; });
+                   [&](int64_t row, int64_t, int64_t head) { scratch.targets[row] = place_of(head); });
       scratch.rows.divided = true;
+      scratch.rows.in_tiles = tiles_.data != nullptr;
       return attend(block, range_of(block), wide, scratch);
     }
     for (int64_t segment = 0; segment < plan.segments; ++segment) {
@@ -247,6 +261,13 @@ class AttentionRun {
       if (segment > 0) fold(scratch.folded, scratch.segment, scratch.rows.count);
     }
     finish(block, scratch.folded);
+  }
+
+  // Where the results of a head go, which is counted over all tokens.
+  float* place_of(int64_t head) const {
+    if (!tiles_.data) return y_ + head * v_.size;
+    const int64_t token = head / parameters_.heads, column = head % parameters_.heads * v_.size;
+    return reinterpret_cast<float*>(tile_row(tiles_, token, column));
   }
 
   KeyRange range_of(const Block& block) const {
@@ -383,7 +404,7 @@ class AttentionRun {
 
   void attend_to(const RowResults& target, const Block& block, KeyRange range, bool wide, ThreadScratch& scratch) {
     AttentionRows& rows = scratch.rows;
-    rows.divided = false;
+    rows.divided = rows.in_tiles = false;
     for (int64_t row = 0; row < rows.count; ++row) scratch.targets[row] = target.values + row * v_stride_;
     attend(block, range, wide, scratch);
     const auto bytes = [](int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); };
@@ -418,7 +439,10 @@ class AttentionRun {
 
   void finish(const Block& block, const RowResults& results) {
     for_each_row(block, block.queries * heads_per_kv_, [&](int64_t row, int64_t, int64_t head) {
-      vectors_.scale(results.values + row * v_stride_, 1 / results.sums[row], y_ + head * v_.size, v_.size);
+      float* values = results.values + row * v_stride_;
+      vectors_.scale(values, 1 / results.sums[row], tiles_.data ? values : y_ + head * v_.size, v_.size);
+      if (tiles_.data)
+        put_in_tiles(tiles_, head / parameters_.heads, head % parameters_.heads * v_.size, values, v_.size);
     });
   }
 
@@ -428,6 +452,7 @@ class AttentionRun {
   const VectorFunctions& vectors_;
   const float* q_;
   float* y_;
+  TiledRows tiles_;  // instead of y, if there is data
   PagedVectors k_, v_;
   bool heads_first_ = false;
   int64_t heads_per_kv_, window_, k_stride_, v_stride_;
@@ -466,8 +491,16 @@ int64_t attention_partial_floats(CpuLevel level, int64_t rows, int64_t kv_heads,
   return kv_heads * (positions / kSegment + 2 * sequences) * rows * (v_stride + 2);
 }
 
+bool attention_gives_tiles(CpuLevel level, int64_t tokens, int64_t heads, int64_t v_head_size, int64_t block) {
+  return level >= CpuLevel::kAvx512 && v_head_size % kTileColumns == 0 && block > 0 && block % v_head_size == 0 &&
+         tiles_fit(tokens, heads * v_head_size);
+}
+
 std::unique_ptr<Kernel> make_attention(std::string_view parameters, CpuLevel level) {
   auto parsed = parse_kernel_parameters<AttentionParameters>(parameters);
+  check_tiles_block(parsed.gives_tiles);
+  if (parsed.gives_tiles > 0 && level < CpuLevel::kAvx512)
+    fail(ErrorCode::kIncompatible, "only attention of AVX-512 and AMX hands over tiles; rebuild the engine");
   if (parsed.heads < 1 || parsed.threads < 1 || parsed.window < 0 || parsed.partial_floats < 0)
     fail(ErrorCode::kIncompatible, "found parameters out of range in {}; rebuild the engine", parameters);
   return std::make_unique<AttentionKernel>(parsed, level);

@@ -8,6 +8,7 @@
 #endif
 
 #include "kernels/cpu/attention_blocks.h"
+#include "kernels/cpu/tiles.h"
 #include "kernels/cpu/vector_math-inl.h"
 
 namespace ingot {
@@ -373,6 +374,13 @@ void pack_wide(const AttentionRows& rows) {
   }
 }
 
+// To the elements from `i` on of a row; the first 16 of 32 are the first half of a tile's row.
+HWY_INLINE void put_results(const AttentionRows& rows, int64_t row, int64_t i, __mmask16 mask, __m512 results) {
+  if (!rows.in_tiles) return _mm512_mask_storeu_ps(rows.targets[row] + i, mask, results);
+  char* half = reinterpret_cast<char*>(rows.targets[row]) + i / kTileColumns * kTileBytes + i % kTileColumns * 2;
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(half), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(results)));
+}
+
 // 16 elements from `i` on of the results of 16 rows from `row` on; `result` [elements][stride] has them as lanes.
 HWY_INLINE void unpack_rows(const AttentionRows& rows, int64_t row, int64_t i, const float* result, int64_t stride) {
   const int64_t left = rows.v_size - i;
@@ -387,7 +395,7 @@ HWY_INLINE void unpack_rows(const AttentionRows& rows, int64_t row, int64_t i, c
   transpose(block);
 #pragma GCC unroll 16
   for (int r = 0; r < 16; ++r)
-    if (row + r < rows.count) _mm512_mask_storeu_epi32(rows.targets[row + r] + i, mask, block[r]);
+    if (row + r < rows.count) put_results(rows, row + r, i, mask, _mm512_castsi512_ps(block[r]));
 }
 
 void unpack_wide(const AttentionRows& rows) {

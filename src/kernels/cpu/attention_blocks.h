@@ -40,6 +40,7 @@ struct AttentionRows {
   uint16_t* values_bf16 = nullptr;  // AMX: [most_wide_keys][v_stride], in tiles
   float* const* targets = nullptr;  // wide: where the results of each row go, divided by the sums if `divided`
   bool divided = false;
+  bool in_tiles = false;  // AVX-512: targets are rows of tiles (tiles.h), all of a head's in one block
 };
 
 // Consecutive positions of one kv head, as f32; keys up to the next multiple of four are readable and finite.

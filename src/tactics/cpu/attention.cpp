@@ -43,11 +43,18 @@ class AttentionSource final : public TacticSource {
 
   std::string_view outclassed_by(const Target& target) const override { return outclassing_.name_on(target); }
 
+  bool can_write(const Problem& problem, std::string_view, size_t, std::string_view layout) const override {
+    const Attention& op = *problem.op.as<Attention>();
+    return attention_gives_tiles(level_, problem.inputs[0].sizes()[0], op.heads, problem.inputs[2].sizes()[3],
+                                 tiles_block(layout));
+  }
+
   CompiledTactic compile(const Problem& problem, std::string_view, const Target& target) const override {
     const Attention& op = *problem.op.as<Attention>();
     const std::vector<int64_t> k = problem.inputs[1].sizes(), v = problem.inputs[2].sizes();
     const int64_t sequences = problem.inputs[4].sizes()[0], positions = problem.inputs[6].sizes()[0] * k[2];
     AttentionParameters parameters{op.heads, op.scale, op.soft_cap, op.window, std::max(1, target.threads), 0};
+    parameters.gives_tiles = tiles_block(problem.outputs[0].layout);
     if (parameters.threads > 1)
       parameters.partial_floats = std::min(
           kMostPartialFloats, attention_partial_floats(level_, 4 * op.heads / k[1], k[1], v[3], positions, sequences));
