@@ -24,8 +24,8 @@ constexpr int64_t kGrainElements = 8192;
 // Longer pieces are streams that the hardware foresees; with so many for each thread, none waits long for another.
 constexpr int64_t kPiecesPerThread = 16;
 
-// Products leave so many rows to the same thread while there is work in them. Steps that do so as well find in its cache
-// what the one before left there.
+// Products leave so many rows to the same thread while there is work in them. Steps that do so as well find in its
+// cache what the one before left there.
 constexpr int64_t kNearRows = 256, kMostNearPieces = 16;
 
 // f(first_row, end_row) over `rows` rows that each cost about as much as `row_elements` cheap elements.
