@@ -263,6 +263,8 @@ TEST_P(MatmulPairKernels, CutManyRowsIntoBlocksAndApplyEpilogues) {
     MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns, .k_block = 96};
     Case many({.bias = true, .residual = true}, {kMatmulRowBlock + 37, 70, 160}, DType::kBF16);
     many.check(GetParam().kernel, tiling, 2, true);
+    for (int64_t n : {70, 128})
+      Case({.residual = true}, {kMatmulRowBlock + 37, n, 160}, DType::kBF16).check(GetParam().kernel, tiling, 2, true);
     Case active({.bias = true, .function = ActivationFunction::kSilu}, {33, 70, 160}, DType::kBF16);
     active.check(GetParam().kernel, tiling, 2, true);
   }
