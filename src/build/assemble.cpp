@@ -125,7 +125,8 @@ class Assembler {
     for (const auto& [value, readers] : readers_) {
       const auto maker = static_cast<size_t>(value.node), output = static_cast<size_t>(value.result);
       const TimedTactic* writes = (*merged.tactics)[maker];
-      const std::string layout = writes ? layout_for(readers, problems, *merged.tactics) : "";
+      if (!writes) continue;
+      const std::string layout = layout_for(readers, problems, *merged.tactics);
       if (layout.empty() || !writes->source->can_write(problems[maker], writes->tactic.config, output, layout))
         continue;
       for (const Reader& reader : readers) problems[reader.node].inputs[reader.input].layout = layout;

@@ -1,7 +1,3 @@
-// g++ 12 takes the undefined operands inside its own intrinsics for mistakes.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-
 #include <immintrin.h>
 
 #include "kernels/cpu/tiles.h"
