@@ -286,17 +286,19 @@ TEST_P(MatmulPairKernels, ApplyGatedActivations) {
 }
 
 // Gates from far below to far above where exp overflows.
-TEST_P(MatmulPairKernels, ApplySiluToLargeGates) {
-  for (auto [rows, columns] : GetParam().tiles)
-    for (Size size : {Size{16, 64, 512}, Size{37, 192, 1024}}) {
-      MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = "panel_16", .rows = rows, .columns = columns};
-      tiling.k_block = 512;
-      Case c({.function = ActivationFunction::kSilu, .gated = true}, size, DType::kBF16);
-      c.check(GetParam().kernel, tiling, 2, true);
-      for (int64_t row = 0; row < size.rows; ++row)
-        for (int64_t k = 0; k < size.k; ++k) c.x[static_cast<size_t>(row * size.k + k)] *= static_cast<float>(row % 7);
-      c.check(GetParam().kernel, tiling, 1, true);
-    }
+TEST_P(MatmulPairKernels, ApplyLargeGates) {
+  for (auto function : {ActivationFunction::kSilu, ActivationFunction::kQuickGelu, ActivationFunction::kGeluTanh})
+    for (auto [rows, columns] : GetParam().tiles)
+      for (Size size : {Size{16, 64, 512}, Size{37, 192, 1024}}) {
+        MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = "panel_16", .rows = rows, .columns = columns};
+        tiling.k_block = 512;
+        Case c({.function = function, .gated = true}, size, DType::kBF16);
+        c.check(GetParam().kernel, tiling, 2, true);
+        for (int64_t row = 0; row < size.rows; ++row)
+          for (int64_t k = 0; k < size.k; ++k)
+            c.x[static_cast<size_t>(row * size.k + k)] *= static_cast<float>(row % 7);
+        c.check(GetParam().kernel, tiling, 1, true);
+      }
 }
 
 // More rows, features and k than are multiplied at a time.
@@ -311,25 +313,27 @@ TEST_P(MatmulPairKernels, CutWhatCachesCannotHold) {
     }
 }
 
+// In place, and with a call.
 TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
   if (GetParam().kernel != "cpu.matmul_amx") GTEST_SKIP() << "packs x otherwise";
-  for (auto [rows, columns] : GetParam().tiles)
-    for (const std::string& layout : kLayouts)
-      for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{50, 192, 512}, Size{530, 1088, 64}}) {
-        MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
-        if (!takes_tiles(tiling, size.rows, size.n / 2)) continue;
-        const Matmul gated{.function = ActivationFunction::kSilu, .gated = true};
-        ASSERT_TRUE(gives_tiles({gated, tiling, {}}, size.rows, size.n));
-        Case first(gated, size, DType::kBF16), second({}, {size.rows, 70, size.n / 2}, DType::kBF16);
-        for (int64_t k_block : {96, 512}) {
-          SCOPED_TRACE(format("{} {}x{} {}", layout, size.rows, size.n, k_block));
-          tiling.k_block = k_block;
-          second.x = first.run(GetParam().kernel, tiling, 2);
-          std::vector<float> want = second.run(GetParam().kernel, tiling, 2);
-          second.x = first.run(GetParam().kernel, tiling, 3, {.gives_tiles = k_block});
-          EXPECT_EQ(want, second.run(GetParam().kernel, tiling, 2, {.takes_tiles = true}));
+  for (auto function : {ActivationFunction::kSilu, ActivationFunction::kGeluTanh, ActivationFunction::kGelu})
+    for (auto [rows, columns] : GetParam().tiles)
+      for (const std::string& layout : kLayouts)
+        for (Size size : {Size{16, 128, 64}, Size{50, 192, 70}, Size{50, 192, 512}, Size{530, 1088, 64}}) {
+          MatmulTiling tiling{.form = MatmulForm::kPairs, .layout = layout, .rows = rows, .columns = columns};
+          if (!takes_tiles(tiling, size.rows, size.n / 2)) continue;
+          const Matmul gated{.function = function, .gated = true};
+          ASSERT_TRUE(gives_tiles({gated, tiling, {}}, size.rows, size.n));
+          Case first(gated, size, DType::kBF16), second({}, {size.rows, 70, size.n / 2}, DType::kBF16);
+          for (int64_t k_block : {96, 512}) {
+            SCOPED_TRACE(format("{} {}x{} {}", layout, size.rows, size.n, k_block));
+            tiling.k_block = k_block;
+            second.x = first.run(GetParam().kernel, tiling, 2);
+            std::vector<float> want = second.run(GetParam().kernel, tiling, 2);
+            second.x = first.run(GetParam().kernel, tiling, 3, {.gives_tiles = k_block});
+            EXPECT_EQ(want, second.run(GetParam().kernel, tiling, 2, {.takes_tiles = true}));
+          }
         }
-      }
 }
 
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {

@@ -28,9 +28,6 @@
 
 #include "kernels/cpu/matmul_task.h"
 #include "kernels/cpu/tiles.h"
-#include "kernels/cpu/vector_math-inl.h"
-
-static_assert(HWY_TARGET == HWY_AVX3);
 
 #define INGOT_INLINE inline __attribute__((always_inline))
 // The tile intrinsics of g++ do not tell the compiler which memory they read.
@@ -159,6 +156,8 @@ static INGOT_INLINE void swap(const char*& a, const char*& b) {
   b = c;
 }
 
+#include "kernels/cpu/matmul_gate_avx512.h"
+
 #include "kernels/cpu/matmul_rows_amx.h"
 
 struct PanelProduct {
@@ -173,11 +172,12 @@ struct PanelProduct {
 // For late weights; kAnyLines asks for what is wanted soon as well.
 enum class Asking { kOneLine, kInTurn, kAnyLines };
 
-// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step, if
-// kPut: what has just been stored from a tile register can only be loaded a while later, and a core that multiplies has
-// time for vectors.
-template <int kStride, bool kPut, Asking kAsking>
-static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+// A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step: what
+// has just been stored from a tile register can only be loaded a while later, and a core that multiplies has time for
+// vectors. A function of its own keeps all that the loop needs in registers.
+template <int kStride, Putting kPutting, Asking kAsking>
+static __attribute__((noinline)) void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
+  WaitingRows::Next row = waiting.next();
   if (p.fresh) {
     _tile_zero(0);
     _tile_zero(1);
@@ -205,11 +205,12 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
       swap(late0, late1);
     else
       ask_for<_MM_HINT_T1>(late1, kStride, late_lines);
-    if constexpr (kPut) {
+    if constexpr (kPutting != Putting::kNothing) {
       INGOT_MEMORY_BARRIER;
-      if (waiting.any()) waiting.put_one();
+      if (row.count > 0) waiting.put_one<kPutting>(row);
     }
   }
+  waiting.go_on_at(row);
   p.late.strips[0] = late0;
   p.late.strips[1] = late1;
   _tile_stored(0, p.sums, 64);
@@ -219,10 +220,16 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
 
 template <int kStride, Asking kAsking>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
-  if (waiting.any())
-    multiply_tile<kStride, true, kAsking>(p, waiting);
-  else
-    multiply_tile<kStride, false, kAsking>(p, waiting);
+  switch (waiting.putting()) {
+    case Putting::kNothing:
+      return multiply_tile<kStride, Putting::kNothing, kAsking>(p, waiting);
+    case Putting::kGates:
+      return multiply_tile<kStride, Putting::kGates, kAsking>(p, waiting);
+    case Putting::kLines:
+      return multiply_tile<kStride, Putting::kLines, kAsking>(p, waiting);
+    case Putting::kAny:
+      return multiply_tile<kStride, Putting::kAny, kAsking>(p, waiting);
+  }
 }
 
 template <int kStride>

@@ -1,53 +1,59 @@
 // What becomes of finished sums, beside the products that follow them. Included into the namespace of the AMX products,
-// after tile_at and the layout of sums.
+// after tile_at, the layout of sums and the gates.
 
-// silu(gate) * up of 16 columns, up a tile behind gate, as product / (1 + exp(-gate)). A division would hold its port
-// for as long as a product of tiles takes: a reciprocal of 14 bits and a Newton step give the same to a unit in the
-// last place.
-static INGOT_INLINE __m512 silu_times_up(const float* row) {
-  const __m512 one = _mm512_set1_ps(1.0f), two = _mm512_set1_ps(2.0f);
-  __m512 gate = _mm512_load_ps(row), product = _mm512_mul_ps(gate, _mm512_load_ps(row + kTileFloats));
-  // -gate / ln 2 = n + f. Beyond e^87 the sum would have no reciprocal.
-  __m512 power = _mm512_mul_ps(_mm512_max_ps(gate, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(-1.44269504f));
-  __m512 n = _mm512_roundscale_ps(power, _MM_FROUND_NO_EXC), f = _mm512_sub_ps(power, n);
-  __m512 p = _mm512_set1_ps(kExp2[6]);
-#pragma GCC unroll 6
-  for (int i = 5; i >= 0; --i) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[i]));
-  __m512 sum = _mm512_add_ps(_mm512_scalef_ps(p, n), one), reciprocal = _mm512_rcp14_ps(sum);
-  reciprocal = _mm512_mul_ps(reciprocal, _mm512_fnmadd_ps(sum, reciprocal, two));
-  return _mm512_mul_ps(product, reciprocal);
-}
+// What is written beside a product: nothing; gates in place; whole lines of sums; or anything, with cases and calls.
+enum class Putting { kNothing, kGates, kLines, kAny };
 
 // Rows of finished sums that wait to be written to y. Whole lines that nothing will be added to go past the caches: y
 // is larger than they are, and its rows are often so far apart that they evict each other.
 class WaitingRows {
  public:
+  // The next row, how many there are, and where they go: to y, or to packed tiles. Apart from what does not change, so
+  // that a loop full of barriers can keep it in registers.
+  struct Next {
+    float *sums = nullptr, *y = nullptr;
+    char* tile = nullptr;
+    int64_t count = 0;
+  };
+
   WaitingRows() = default;
   WaitingRows(const MatmulTask& task, float* sums, int64_t row, int64_t column, int64_t columns)
-      : task_(&task), sums_(sums), row_(row), column_(column), columns_(columns) {
-    if (task.packed_y) y_tile_ = tile_of_y(task, row, column);
+      : task_(&task), gate_(task.function), y_stride_(task.columns()), column_(column), columns_(columns) {
     end_ = task.rows - row < 16 ? task.rows : row + 16;
-    y_ = task.y + row * task.columns() + column;
+    next_ = {sums, task.y + row * y_stride_ + column, nullptr, end_ - row};
+    if (task.packed_y) next_.tile = tile_of_y(task, row, column);
     plain_ = task.gated || (!task.bias && !task.residual && task.function == ActivationFunction::kNone);
-    bool lines = columns % 16 == 0 && task.columns() % 16 == 0 && reinterpret_cast<uintptr_t>(y_) % 64 == 0;
+    bool lines = columns % 16 == 0 && y_stride_ % 16 == 0 && reinterpret_cast<uintptr_t>(next_.y) % 64 == 0;
     past_caches_ = plain_ && lines;
+    if (task.gated)
+      putting_ = has_sigmoid_gate(task.function) && (next_.tile || past_caches_) ? Putting::kGates : Putting::kAny;
+    else
+      putting_ = past_caches_ && columns == 2 * kStripColumns ? Putting::kLines : Putting::kAny;
   }
 
-  bool any() const { return row_ < end_; }
-  INGOT_INLINE void put_one() {
-    if (y_tile_)
-      put_half_line(gated());
-    else if (task_->gated)
-      put(0, gated());
+  Putting putting() const { return next_.count > 0 ? putting_ : Putting::kNothing; }
+  Next next() const { return next_; }
+  void go_on_at(const Next& next) { next_ = next; }
+
+  template <Putting kPutting>
+  INGOT_INLINE void put_one(Next& next) const {
+    if constexpr (kPutting == Putting::kGates) {
+      put_gated(next, apply_gate(next));
+    } else if constexpr (kPutting == Putting::kLines) {
+      _mm512_stream_ps(next.y, _mm512_load_ps(next.sums));
+      _mm512_stream_ps(next.y + 16, _mm512_load_ps(next.sums + kTileFloats));
+    } else {
+      put_any(next);
+    }
+    --next.count;
+    next.sums += 16;
+    if (next.tile)
+      next.tile += 64;
     else
-      for (int64_t c = 0; c < columns_; c += 16) put(c, _mm512_load_ps(sums_ + c * 16));
-    if (!plain_) finish(*task_, row_, row_ + 1, column_, column_ + columns_);
-    ++row_;
-    sums_ += 16;
-    y_ += task_->columns();
+      next.y += y_stride_;
   }
   void put_all() {
-    while (any()) put_one();
+    while (next_.count > 0) put_one<Putting::kAny>(next_);
   }
 
  private:
@@ -57,24 +63,38 @@ class WaitingRows {
     char* tiles = tile_at(task.packed_y, task.rows, begin, left < task.y_block ? left : task.y_block, row / 16);
     return tiles + within / 32 * kTileBytes + within % 32 * 2;
   }
-  INGOT_INLINE void put_half_line(__m512 value) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y_tile_), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
-    y_tile_ += 64;
+
+  INGOT_INLINE __m512 apply_gate(const Next& next) const {
+    return gate_.apply(_mm512_load_ps(next.sums), _mm512_load_ps(next.sums + kTileFloats));
+  }
+  INGOT_INLINE void put_gated(const Next& next, __m512 value) const {
+    if (next.tile)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(next.tile), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
+    else
+      put(next, 0, value);
+  }
+  INGOT_INLINE void put(const Next& next, int64_t column, __m512 value) const {
+    if (past_caches_)
+      _mm512_stream_ps(next.y + column, value);
+    else
+      store_floats(next.y + column, value, columns_ - column);
   }
 
-  // What gates mostly have is done in place, without a call.
-  INGOT_INLINE __m512 gated() const {
-    if (task_->function == ActivationFunction::kSilu) return silu_times_up(sums_);
-    task_->gate(task_->function, sums_, sums_ + kTileFloats, sums_, 16);
-    return _mm512_load_ps(sums_);
-  }
-  INGOT_INLINE void put(int64_t column, __m512 value) {
-    past_caches_ ? _mm512_stream_ps(y_ + column, value) : store_floats(y_ + column, value, columns_ - column);
+  __attribute__((noinline)) void put_any(Next next) const {
+    if (task_->gated) {
+      if (has_sigmoid_gate(task_->function)) return put_gated(next, apply_gate(next));
+      task_->gate(task_->function, next.sums, next.sums + kTileFloats, next.sums, 16);
+      return put_gated(next, _mm512_load_ps(next.sums));
+    }
+    for (int64_t c = 0; c < columns_; c += 16) put(next, c, _mm512_load_ps(next.sums + c * 16));
+    const int64_t row = end_ - next.count;
+    if (!plain_) finish(*task_, row, row + 1, column_, column_ + columns_);
   }
 
   const MatmulTask* task_ = nullptr;
-  float *sums_ = nullptr, *y_ = nullptr;
-  char* y_tile_ = nullptr;  // where the next row goes if y is handed over in tiles
-  int64_t row_ = 0, end_ = 0, column_ = 0, columns_ = 0;
+  SigmoidGate gate_;
+  Putting putting_ = Putting::kNothing;
+  Next next_;
+  int64_t y_stride_ = 0, end_ = 0, column_ = 0, columns_ = 0;
   bool plain_ = false, past_caches_ = false;
 };
