@@ -8,7 +8,8 @@
 // They are bound by the caches. Weights of 32 features and k_block of k stay in the L1 cache (32 KiB at 512), while the
 // row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
 // keeping, so that the weights stay. Deeper products may take 512 rows at a time, so that the weights are read once,
-// and as many features of each block of k as there is room for sums (1 MiB), so that x is seldom read anew. The weights
+// and as many features of each block of k as there is room for sums (512 KiB), so that x is seldom read anew and the x
+// of the next block, asked for meanwhile, finds room as well. The weights
 // of the next block of k are asked for before they are needed, and, from memory and evenly over the whole time, those
 // of the next features. Between blocks of k the sums wait in a buffer of the thread; to store and load a tile of them
 // costs about as much as one and a half products.
@@ -160,6 +161,11 @@ static INGOT_INLINE void swap(const char*& a, const char*& b) {
 
 #include "kernels/cpu/matmul_rows_amx.h"
 
+// Lines that follow each other and have not been asked for.
+struct Lines {
+  const char *at = nullptr, *end = nullptr;
+};
+
 struct PanelProduct {
   const char* x;  // a run of `steps` tiles
   PairStrip w[2];
@@ -167,9 +173,10 @@ struct PanelProduct {
   float* sums;
   bool fresh;         // sums begin at zero
   Wanted soon, late;  // weights, for the L1 and the L2 cache; late ones move on
+  Lines& next_x;      // of the next cut, for the L2 cache
 };
 
-// For late weights; kAnyLines asks for what is wanted soon as well.
+// For late weights; kInTurn asks for two lines of the next x as well, kAnyLines for what is wanted soon.
 enum class Asking { kOneLine, kInTurn, kAnyLines };
 
 // A row tile by two strips whose rows are kStride bytes apart. Meanwhile a waiting row is written in every step: what
@@ -192,6 +199,7 @@ static __attribute__((noinline)) void multiply_tile(PanelProduct& p, WaitingRows
   constexpr bool kAny = kAsking == Asking::kAnyLines;
   const int64_t soon_lines = kAny ? p.soon.lines : 0, late_lines = kAny ? p.late.lines : 1;
   const bool in_turn = kAny ? p.late.in_turn : kAsking == Asking::kInTurn;
+  const char* next_x = p.next_x.at;
   for (; x < end; x += kTileBytes, w0 += 16 * kStride, w1 += 16 * kStride) {
     _tile_stream_loadd(4, x, 64);
     _tile_loadd(5, w0, kStride);
@@ -201,6 +209,7 @@ static __attribute__((noinline)) void multiply_tile(PanelProduct& p, WaitingRows
     _tile_loadd(5, w1, kStride);
     _tile_dpbf16ps(1, 4, 5);
     ask_for<_MM_HINT_T0>(soon1, kStride, soon_lines);
+    if constexpr (kAsking == Asking::kInTurn) ask_for<_MM_HINT_T1>(next_x, 64, 2);
     if (in_turn)
       swap(late0, late1);
     else
@@ -213,6 +222,7 @@ static __attribute__((noinline)) void multiply_tile(PanelProduct& p, WaitingRows
   waiting.go_on_at(row);
   p.late.strips[0] = late0;
   p.late.strips[1] = late1;
+  p.next_x.at = next_x;
   _tile_stored(0, p.sums, 64);
   _tile_stored(1, p.sums + kTileFloats, 64);
   INGOT_MEMORY_BARRIER;
@@ -234,9 +244,10 @@ static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
 
 template <int kStride>
 static void multiply_tile(PanelProduct& p, WaitingRows& waiting) {
-  if (p.soon.lines > 0 || p.late.lines != 1)
+  const bool asks_for_x = p.late.in_turn && p.next_x.at < p.next_x.end;
+  if (p.soon.lines > 0 || p.late.lines != 1 || p.late.in_turn != asks_for_x)
     multiply_tile<kStride, Asking::kAnyLines>(p, waiting);
-  else if (p.late.in_turn)
+  else if (asks_for_x)
     multiply_tile<kStride, Asking::kInTurn>(p, waiting);
   else
     multiply_tile<kStride, Asking::kOneLine>(p, waiting);
@@ -253,6 +264,7 @@ struct PanelCut {
   Place next;  // where the thread goes on afterwards
   char* panel;
   WaitingRows& waiting;
+  Lines& next_x;
 };
 
 class Panels {
@@ -261,14 +273,17 @@ class Panels {
   static void multiply(const MatmulTask& task, const MatmulRange& range) {
     WaitingRows waiting;
     alignas(64) char panel[kPanelFloats * sizeof(float)];
-    alignas(64) float sums[kMostTiles * kGroups * kSumFloats];  // 1 MiB of the thread's stack
+    alignas(64) float sums[kSumTiles * kSumFloats];  // 512 KiB of the thread's stack
     const int64_t tiles = task.cut_rows / 16, depth = cut_depth(task), width = columns_of(task);
+    const int64_t group = kSumTiles / tiles * width;
     for (int64_t tile = range.tile_begin; tile < range.tile_end; tile += tiles) {
       int64_t tile_end = tile + tiles < range.tile_end ? tile + tiles : range.tile_end;
-      for (int64_t first = range.column_begin; first < range.column_end; first += kGroups * width) {
-        int64_t end = first + kGroups * width < range.column_end ? first + kGroups * width : range.column_end;
+      for (int64_t first = range.column_begin; first < range.column_end; first += group) {
+        int64_t end = first + group < range.column_end ? first + group : range.column_end;
         for (int64_t k = 0; k < task.k; k += depth) {
-          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel, waiting};
+          Lines next_x =
+              depth < task.k ? packed_cut(task, k + depth < task.k ? k + depth : 0, tile, tile_end) : Lines{};
+          PanelCut cut{end, tile, tile_end, k + depth < task.k ? k + depth : task.k, {end, 0}, panel, waiting, next_x};
           if (cut.k_end < task.k)
             cut.next = {first, cut.k_end};
           else if (end == range.column_end)
@@ -284,7 +299,7 @@ class Panels {
   }
 
  private:
-  static constexpr int64_t kMostTiles = 32, kGroups = 16;
+  static constexpr int64_t kSumTiles = 256;  // pairs of tiles: 8 times 512 rows
 
   // So much of k that packed x takes 1 MiB, or 512 KiB beside sums of many features.
   static int64_t cut_depth(const MatmulTask& task) {
@@ -292,6 +307,13 @@ class Panels {
     if (task.k <= whole) return task.k;
     int64_t depth = whole / 2 / task.k_block * task.k_block;
     return depth > 0 ? depth : task.k_block;
+  }
+
+  // The packed x of a cut that begins at k and has all rows, as those have that pass by in several.
+  static Lines packed_cut(const MatmulTask& task, int64_t k, int64_t tile_begin, int64_t tile_end) {
+    int64_t depth = cut_depth(task), left = task.k - k;
+    const char* begin = packed_tile(task, k, tile_begin);
+    return {begin, begin + (tile_end - tile_begin) * (((left < depth ? left : depth) + 31) / 32) * kTileBytes};
   }
 
   // Columns of y behind two strips.
@@ -332,7 +354,7 @@ class Panels {
     int64_t tiles = cut.tile_end - cut.tile_begin, depth = block_depth(task, here.k), width = columns_of(task);
     int64_t columns = cut.column_end - here.column < width ? cut.column_end - here.column : width;
     bool last = here.k + depth == task.k;
-    PanelProduct p{.steps = (depth + 31) / 32, .fresh = here.k == 0, .late = late};
+    PanelProduct p{.steps = (depth + 31) / 32, .fresh = here.k == 0, .late = late, .next_x = cut.next_x};
     find_pair(task, here, cut.panel, p.w);
     for (int64_t i = 0; i < tiles; ++i) {
       p.x = packed_tile(task, here.k, cut.tile_begin + i);
