@@ -25,8 +25,8 @@ class SigmoidGate {
   INGOT_INLINE __m512 apply(__m512 gate, __m512 up) const {
     __m512 slope = _mm512_set1_ps(slope_);
     if (cubic_ != 0) slope = _mm512_fmadd_ps(_mm512_mul_ps(gate, gate), _mm512_set1_ps(cubic_), slope);
-    // exp(-u) as a power of two, never below the normal numbers: to make one that is costs a core over a hundred
-    // cycles. The second operand when either is NaN.
+    // exp(-u) as a power of two, never below the normal numbers: gates whose powers are took a tenth of the whole
+    // product's time. The second operand when either is NaN.
     __m512 power = _mm512_max_ps(_mm512_set1_ps(-126.0f), _mm512_mul_ps(gate, slope));
     constexpr int kBelow = 9;  // what is left above the integer below, without exceptions
     __m512 fraction = _mm512_reduce_ps(power, kBelow), p = _mm512_set1_ps(kExp2OfFraction[4]);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/norm.h"
 
+#include "base/error.h"
 #include "kernels/cpu/rows.h"
 
 namespace ingot {
@@ -10,8 +11,11 @@ namespace {
 class NormedRows {
  public:
   NormedRows(const Argument& y, int64_t gives_tiles) : y_(y.as<float>()) {
+    if (gives_tiles == 0) return;
     const int64_t columns = row_size(y);
-    if (gives_tiles > 0) tiles_ = {y.data, element_count(y) / columns, columns, gives_tiles};
+    if (columns > kMostTiledNorm || columns % kTileColumns != 0)
+      fail(ErrorCode::kIncompatible, "a norm cannot hand over rows of {} in tiles; rebuild the engine", columns);
+    tiles_ = {y.data, element_count(y) / columns, columns, gives_tiles};
   }
 
   float* place(int64_t element, float* buffer) const { return tiles_.data ? buffer : y_ + element; }
