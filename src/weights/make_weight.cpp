@@ -17,7 +17,6 @@ namespace {
 // What is made at a time, twice: small, because fresh buffers cost a page fault per 4 KiB for every weight; larger only
 // where the threads would not get a few tasks each.
 constexpr int64_t kChunkBytes = int64_t{2} << 20, kMaxChunkBytes = int64_t{8} << 20;
-constexpr int64_t kDirectBytes = int64_t{1} << 20;       // shorter runs of mapped bytes are copied together instead
 constexpr int64_t kTileElements = 32768;                 // made at a time by one thread
 constexpr int64_t kTileBudgetBytes = int64_t{32} << 20;  // for the intermediate results of all threads
 constexpr int64_t kRowsTogether = 64;                    // rows of a transpose that are worth gathering at once
@@ -63,10 +62,9 @@ class Pipeline {
     turn_ ^= 1;
   }
 
-  // Hands over what make() left, then `bytes` if any.
-  void send(std::span<const std::byte> bytes = {}) {
+  // Hands over what make() left.
+  void send() {
     if (!pending_.empty()) sink_(std::exchange(pending_, {}));
-    if (!bytes.empty()) sink_(bytes);
   }
 
  private:
@@ -96,18 +94,13 @@ int64_t units_in_chunk(int64_t unit_bytes, int64_t units, const ThreadPool& pool
   return std::max<int64_t>(1, bytes / unit_bytes / units) * units;
 }
 
+// What lies in a checkpoint as it is wanted is copied as well: one thread that writes from another file's mapping takes
+// its page faults in the middle of the write, and twice as long.
 void stream_rows(const ElementSource& source, int depth, const ThreadPool& pool, Pipeline& pipeline) {
   int64_t size = size_of(source.type().dtype), elements = source.type().elements();
   int64_t tile = std::min(tile_elements(source, depth, pool), kMaxChunkBytes / size);
   int64_t chunk = units_in_chunk(size, tile, pool);
   for (int64_t begin = 0, count; begin < elements; begin += count) {
-    ElementSource::Run run = source.run(begin);
-    run.count = std::min(run.count, elements - begin);
-    if (run.count > 0 && (run.count * size >= kDirectBytes || run.count == elements - begin)) {
-      count = std::min(run.count, kMaxChunkBytes / size);
-      pipeline.send({run.data, static_cast<size_t>(count * size)});
-      continue;
-    }
     count = std::min(chunk, elements - begin);
     pipeline.make(count * size, (count + tile - 1) / tile, [&](int64_t i, std::byte* out) {
       source.fill(begin + i * tile, std::min(tile, count - i * tile), out + i * tile * size);
