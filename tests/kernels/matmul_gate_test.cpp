@@ -1,6 +1,7 @@
 // The gates that AMX products apply against what the functions mean, from one end of the floats to the other.
 // g++ 12 warns falsely about the undefined registers inside its own intrinsics.
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <gtest/gtest.h>
 #include <immintrin.h>
 
