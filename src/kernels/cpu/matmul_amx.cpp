@@ -147,7 +147,7 @@ struct Wanted {
   bool in_turn = false;
 };
 
-template <_mm_hint kHint>
+template <auto kHint>
 static INGOT_INLINE void ask_for(const char*& at, int64_t stride, int64_t lines) {
   for (int64_t line = 0; line < lines; ++line, at += stride) _mm_prefetch(at, kHint);
 }
