@@ -1,5 +1,8 @@
 // Matrix multiplication with VDPBF16PS: x is rounded to bf16, products of pairs along k are summed in f32. It pays
 // where that instruction runs at full rate; on others it only saves the unpacking of weights.
+#ifdef __clang__
+#pragma clang optimize off  // clang 16, with which the fuzzers are built, crashes over this file otherwise
+#endif
 #include <immintrin.h>
 #include <stdint.h>
 
