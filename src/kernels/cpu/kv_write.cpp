@@ -9,6 +9,17 @@ namespace ingot {
 
 namespace {
 
+// Asks for memory that the next row reads or writes, while this one is at work: pieces of rows are too short, and their
+// streams too many, for the hardware to foresee.
+template <bool kToWrite>
+void ask_for(const char* begin, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + i, kToWrite);
+}
+template <bool kToWrite>
+void ask_for(const float* begin, int64_t count) {
+  ask_for<kToWrite>(reinterpret_cast<const char*>(begin), count * static_cast<int64_t>(sizeof(float)));
+}
+
 // Where the vectors of the slots of a state lie.
 struct SlotWriter {
   const VectorFunctions& functions;
@@ -29,8 +40,15 @@ struct SlotWriter {
     const int64_t vector = slot / page_size * kv_heads * page_size + slot % page_size;
     return data + vector * head_size * size_of(dtype);
   }
+  char* of_head(char* first_head, int64_t head) const {
+    return first_head + head * page_size * head_size * size_of(dtype);
+  }
   void write(char* first_head, int64_t head, const float* x) const {
-    functions.narrow(dtype, x, first_head + head * page_size * head_size * size_of(dtype), head_size);
+    functions.narrow(dtype, x, of_head(first_head, head), head_size);
+  }
+  // `count` elements of the slot behind this one, most often the one of the next row.
+  void ask_for_next(char* first_head, int64_t head, int64_t count) const {
+    ask_for<true>(of_head(first_head, head) + head_size * size_of(dtype), count * size_of(dtype));
   }
 };
 
@@ -85,12 +103,22 @@ void run(const RopeKvWrite& op, const VectorFunctions& functions, const Launch& 
     float rotated_key[kMaxKvWriteHeadSize];
     for (int64_t i = begin; i < end; ++i) {
       const float *x = qkv + i * size, *row_angles = angles + i * rotated;
-      for (int64_t head = 0; head < op.heads; ++head)
-        rotation.apply(x + head * head_size, q_gamma, row_angles, q + (i * op.heads + head) * head_size);
+      const int64_t ahead = i + 1 < end ? head_size : 0;
+      for (int64_t head = 0; head < op.heads; ++head) {
+        const float* query = x + head * head_size;
+        float* to = q + (i * op.heads + head) * head_size;
+        ask_for<false>(query + size, ahead);
+        ask_for<true>(to + op.heads * head_size, ahead);
+        rotation.apply(query, q_gamma, row_angles, to);
+      }
       if (slots[i] < 0) continue;
       char *first_key = k_state.first(slots[i]), *first_value = v_state.first(slots[i]);
       for (int64_t head = 0; head < kv_heads; ++head) {
         const float *key = x + (op.heads + head) * head_size, *value = key + kv_heads * head_size;
+        ask_for<false>(key + size, ahead);
+        ask_for<false>(value + size, ahead);
+        k_state.ask_for_next(first_key, head, ahead);
+        v_state.ask_for_next(first_value, head, ahead);
         rotation.apply(key, k_gamma, row_angles, rotated_key);
         k_state.write(first_key, head, rotated_key);
         v_state.write(first_value, head, value);
