@@ -63,8 +63,10 @@ Step make_step(const Setup& s) {
 }
 
 void measure(const Setup& s, const Step& step, CpuLevel level) {
-  AttentionParameters parameters{
-      s.heads, 1 / std::sqrt(static_cast<float>(s.head_size)), 0, 0, static_cast<int>(s.threads), int64_t{4} << 20};
+  const AttentionParameters parameters{.heads = s.heads,
+                                       .scale = 1 / std::sqrt(static_cast<float>(s.head_size)),
+                                       .threads = static_cast<int>(s.threads),
+                                       .partial_floats = int64_t{4} << 20};
   const int64_t bytes = attention_scratch_bytes(parameters, level, s.head_size, s.head_size, s.sequences);
   std::vector<std::byte> scratch(static_cast<size_t>(bytes) + 64);
   auto aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);

@@ -48,7 +48,13 @@ HostTensors step_inputs(const StepCase& step) {
 
 HostTensor run_attention(const Attention& op, const HostTensors& inputs, CpuLevel level, int threads,
                          int64_t partial_floats = 1 << 20, int64_t tiles = 0) {
-  const AttentionParameters parameters{op.heads, op.scale, op.soft_cap, op.window, threads, partial_floats, tiles};
+  AttentionParameters parameters{.heads = op.heads,
+                                 .scale = op.scale,
+                                 .soft_cap = op.soft_cap,
+                                 .window = op.window,
+                                 .threads = threads,
+                                 .partial_floats = partial_floats};
+  parameters.gives_tiles = tiles;
   const int64_t scratch =
       attention_scratch_bytes(parameters, level, inputs[1].size(3), inputs[2].size(3), inputs[4].size(0));
   const KernelRun run{kernel_name("attention", level), print_fields(parameters), threads, scratch, tiles};

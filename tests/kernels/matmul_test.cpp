@@ -330,10 +330,19 @@ TEST_P(MatmulPairKernels, HandOverRoundedValuesInTiles) {
             tiling.k_block = k_block;
             second.x = first.run(GetParam().kernel, tiling, 2);
             std::vector<float> want = second.run(GetParam().kernel, tiling, 2);
-            second.x = first.run(GetParam().kernel, tiling, 3, {.gives_tiles = k_block});
+            second.x = first.run(GetParam().kernel, tiling, 3, {{.gives_tiles = k_block}});
             EXPECT_EQ(want, second.run(GetParam().kernel, tiling, 2, {.takes_tiles = true}));
           }
         }
+}
+
+TEST(MatmulHandover, RefusesWhatTheFormCannotDo) {
+  const std::string tiling = "function = silu, gated = true, form = pairs, rows = 16, k_block = 512";
+  EXPECT_NO_THROW(make_kernel("cpu.matmul_amx", "{" + tiling + ", columns = 32, gives_tiles = 64}"));
+  EXPECT_THROW(make_kernel("cpu.matmul_amx", "{" + tiling + ", columns = 32, gives_tiles = 40}"), Error);
+  EXPECT_THROW(make_kernel("cpu.matmul_amx", "{" + tiling + ", columns = 32, gives_tiles = -32}"), Error);
+  EXPECT_THROW(make_kernel("cpu.matmul_amx", "{" + tiling + ", columns = 64, gives_tiles = 64}"), Error);
+  EXPECT_THROW(make_kernel("cpu.matmul_amx", "{bias = true, " + tiling + ", columns = 32, gives_tiles = 64}"), Error);
 }
 
 TEST_P(MatmulPairKernels, GiveTheSameBitsOnAnyNumberOfThreads) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string_view>
+#include <tuple>
 
 #include "base/fields.h"
 #include "kernels/cpu/attention_blocks.h"
@@ -11,23 +12,19 @@
 
 namespace ingot {
 
-struct AttentionParameters {
+struct AttentionParameters : GivesTiles {
   int64_t heads = 1;
   float scale = 1;
   float soft_cap = 0;
   int64_t window = 0;
   int threads = 1;             // scratch is there for so many; a larger pool is used in part
   int64_t partial_floats = 0;  // scratch for the results of parts of long contexts; without it nothing is split
-  int64_t gives_tiles = 0;     // the result is handed over in tiles, in blocks of so many columns; 0: rows of f32
   static constexpr auto fields() {
     using P = AttentionParameters;
-    return std::tuple{field("heads", &P::heads),
-                      field("scale", &P::scale),
-                      field("soft_cap", &P::soft_cap),
-                      field("window", &P::window),
-                      field("threads", &P::threads),
-                      field("partial_floats", &P::partial_floats),
-                      field("gives_tiles", &P::gives_tiles)};
+    return std::tuple_cat(std::tuple{field("heads", &P::heads), field("scale", &P::scale),
+                                     field("soft_cap", &P::soft_cap), field("window", &P::window),
+                                     field("threads", &P::threads), field("partial_floats", &P::partial_floats)},
+                          GivesTiles::fields());
   }
 };
 

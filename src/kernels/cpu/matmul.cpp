@@ -50,6 +50,7 @@ class MatmulKernel final : public Kernel {
     op_ = parsed;
     tiling_ = parsed;
     handover_ = parsed;
+    check_tiles_block(handover_.gives_tiles);
     panel_columns_ = panel_columns(tiling_.layout);
     bool fits = tiling_.form == MatmulForm::kStream ? code.stream != nullptr : fits_tile();
     if (!fits)
@@ -106,9 +107,9 @@ class MatmulKernel final : public Kernel {
 
  private:
   bool hands_over() const {
-    if (!handover_.takes_tiles && handover_.gives_tiles == 0) return true;
-    bool gives = op_.gated && !op_.bias && handover_.gives_tiles > 0 && handover_.gives_tiles % kPackedDepth == 0;
-    return cuts_rows(tiling_) && (handover_.gives_tiles == 0 || gives);
+    const bool gives = handover_.gives_tiles > 0;
+    if (!handover_.takes_tiles && !gives) return true;
+    return cuts_rows(tiling_) && (!gives || (op_.gated && !op_.bias));
   }
 
   bool fits_tile() const {

@@ -31,12 +31,10 @@ struct MatmulTiling {
 };
 
 // Products of many rows with AMX read x as others hand it over, and write y so.
-struct MatmulHandover {
+struct MatmulHandover : GivesTiles {
   bool takes_tiles = false;  // x is in tiles, in blocks of k_block columns
-  int64_t gives_tiles = 0;   // y is in tiles, in blocks of so many columns; 0: rows of f32
   static constexpr auto fields() {
-    return std::tuple{field("takes_tiles", &MatmulHandover::takes_tiles),
-                      field("gives_tiles", &MatmulHandover::gives_tiles)};
+    return std::tuple_cat(std::tuple{field("takes_tiles", &MatmulHandover::takes_tiles)}, GivesTiles::fields());
   }
 };
 

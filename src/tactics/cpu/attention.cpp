@@ -53,7 +53,8 @@ class AttentionSource final : public TacticSource {
     const Attention& op = *problem.op.as<Attention>();
     const std::vector<int64_t> k = problem.inputs[1].sizes(), v = problem.inputs[2].sizes();
     const int64_t sequences = problem.inputs[4].sizes()[0], positions = problem.inputs[6].sizes()[0] * k[2];
-    AttentionParameters parameters{op.heads, op.scale, op.soft_cap, op.window, std::max(1, target.threads), 0};
+    AttentionParameters parameters{.heads = op.heads, .scale = op.scale, .soft_cap = op.soft_cap, .window = op.window};
+    parameters.threads = std::max(1, target.threads);
     parameters.gives_tiles = tiles_block(problem.outputs[0].layout);
     if (parameters.threads > 1)
       parameters.partial_floats = std::min(
