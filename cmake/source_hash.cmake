@@ -1,16 +1,17 @@
 # A tactic source's version is the hash of what its tactics run: tactics/cpu/x.cpp is compiled with INGOT_SOURCE_HASH, made
-# of itself, of kernels/cpu/x* and of the loops that all kernels share; op_source and expert_mlp, which use kernels of other
-# names, of all kernels; tactics/library/x_op.cpp of kernels/cuda/x*. Timings of older code are then not trusted.
+# of itself, of kernels/cpu/x* and of the loops and forms that all kernels share; op_source and expert_mlp, which use kernels
+# of other names, of all kernels; tactics/library/x_op.cpp of kernels/cuda/x*. Timings of older code are then not trusted.
+set(kernel_folder ${PROJECT_SOURCE_DIR}/src/kernels)
 file(GLOB tactic_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/tactics/cpu/*.cpp ${PROJECT_SOURCE_DIR}/src/tactics/library/*.cpp)
 foreach(source ${tactic_sources})
   get_filename_component(name ${source} NAME_WE)
-  file(GLOB parts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/${name}* ${PROJECT_SOURCE_DIR}/src/kernels/cpu/pack*
-       ${PROJECT_SOURCE_DIR}/src/kernels/cpu/vector_*)
+  file(GLOB parts CONFIGURE_DEPENDS ${kernel_folder}/cpu/${name}* ${kernel_folder}/cpu/pack* ${kernel_folder}/cpu/vector_*
+       ${kernel_folder}/cpu/tiles* ${kernel_folder}/cpu/handover*)
   if(name MATCHES "^(op_source|expert_mlp)$")
-    file(GLOB parts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/*)
+    file(GLOB parts CONFIGURE_DEPENDS ${kernel_folder}/cpu/*)
   elseif(source MATCHES "/library/")
     string(REGEX REPLACE "_.*" "" library ${name})
-    file(GLOB parts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/${library}*)
+    file(GLOB parts CONFIGURE_DEPENDS ${kernel_folder}/cuda/${library}*)
   endif()
   set(hashes "${INGOT_FLAGS_AVX2}${INGOT_FLAGS_AVX512}${INGOT_FLAGS_AMX}${CMAKE_CXX_COMPILER_VERSION}")
   foreach(part ${source} ${parts})
