@@ -65,7 +65,15 @@ int64_t kv_bytes_per_token(const Plan& plan) {
   return bytes;
 }
 
-// Of one sequence with `positions` tokens: a group with a window keeps only that much.
+// The nearest number to a * b + c, none of which is negative.
+int64_t saturated(int64_t a, int64_t b, int64_t c) {
+  int64_t result = 0;
+  const bool overflow = __builtin_mul_overflow(a, b, &result) || __builtin_add_overflow(result, c, &result);
+  return overflow ? INT64_MAX : result;
+}
+
+// Of one sequence with `positions` tokens: a group with a window keeps only that much. Saturated, for sequences that
+// nobody has memory for are asked about as well.
 int64_t kv_bytes_of(const Plan& plan, int64_t positions) {
   int64_t bytes = 0;
   for (const PlanState& state : plan.states) {
@@ -74,7 +82,7 @@ int64_t kv_bytes_of(const Plan& plan, int64_t positions) {
     for (const CacheGroup& group : plan.groups) {
       if (group.name != state.group) continue;
       int64_t kept = group.window ? std::min(positions, group.window + group.page_size) : positions;
-      bytes += (kept + group.page_size - 1) / group.page_size * page;
+      bytes = saturated((kept + group.page_size - 1) / group.page_size, page, bytes);
     }
   }
   return bytes;
@@ -181,7 +189,7 @@ Estimate estimate(const PretrainedModel& model, const BuildConfig& asked, int64_
   e.kv_bytes_per_token = kv_bytes_per_token(plan);
   e.max_seq_len = resolved.config.max_seq_len;
   e.max_batch_size = resolved.config.max_batch_size;
-  e.kv_bytes_full = kv_bytes_of(plan, e.max_seq_len) * e.max_batch_size;
+  e.kv_bytes_full = saturated(kv_bytes_of(plan, e.max_seq_len), e.max_batch_size, 0);
   e.working_bytes = sized.working_bytes;
   ThreadPool threads(resolved.config.threads);
   const double host_rate = quick_read_rate(threads, cpu_features().level);

@@ -382,6 +382,20 @@ TEST(Build, MoreHostMemoryThanAllowedIsAnErrorThatLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(directory / "e"));
 }
 
+TEST(Estimate, CountsTheLargestModels) {
+  TemporaryDirectory directory;
+  write_text_file(directory / "config.json",
+                  R"({"architectures": ["GPTNeoXForCausalLM"], "hidden_size": 12288, "num_attention_heads": 96,
+                      "num_hidden_layers": 96, "intermediate_size": 49152, "vocab_size": 50432, "rotary_pct": 0.25,
+                      "max_position_embeddings": 2048, "hidden_act": "gelu", "torch_dtype": "float32"})");
+  Json json = result_of(run_ingot({"estimate", directory / "config.json", "--memory", "4TiB", "--json"}));
+  const int64_t position = json.at("kv_bytes_per_token").as_int();
+  EXPECT_EQ(position, int64_t{96} * 2 * 12288 * 4);
+  EXPECT_EQ(json.at("kv_bytes_full").as_int(), 16 * 2048 * position);
+  EXPECT_LT(json.at("tokens_that_fit").as_int(), (int64_t{4} << 40) / position);
+  EXPECT_GT(json.at("tokens_that_fit").as_int(), (int64_t{3} << 40) / position);
+}
+
 TEST(Estimate, SaysWhetherItFitsAndWhatWould) {
   ProgramRun fits = run_ingot({"estimate", toy_model("llama"), "--memory", "1GiB", "--json"});
   Json json = result_of(fits);
