@@ -100,6 +100,18 @@ TEST(CpuSources, PortableOnesStepAsideForThoseThatAreThere) {
   EXPECT_GT(outclassed, 10);
 }
 
+TEST(CpuSources, ProductsWithoutRowsHaveNoTactics) {
+  const Problem problem =
+      problem_of(Matmul{}, {random_tensor(DType::kF32, {0, 8}, 1), random_tensor(DType::kF32, {4, 8}, 2)});
+  for (CpuLevel level : {CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512, CpuLevel::kAmx})
+    for (const TacticSource* source : tactic_list()) {
+      const auto tactics = source->enumerate(problem, target_of(level, 1));
+      if (const auto* configs = std::get_if<0>(&tactics)) {
+        EXPECT_TRUE(configs->empty()) << source->name();
+      }
+    }
+}
+
 TEST(CpuSources, TargetsOfAnotherKindAreRefused) {
   const Problem norm =
       problem_of(RmsNorm{}, {random_tensor(DType::kF32, {3, 8}, 1), random_tensor(DType::kF32, {8}, 2)});

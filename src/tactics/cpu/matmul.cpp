@@ -7,10 +7,6 @@
 #include "kernels/cpu/matmul.h"
 #include "tactics/cpu/op_source.h"
 
-#ifndef INGOT_SOURCE_HASH
-#define INGOT_SOURCE_HASH "1"
-#endif
-
 namespace ingot {
 
 namespace {
@@ -70,7 +66,7 @@ class MatmulSource final : public TacticSource {
       return rows >= offer->guess_least && rows <= offer->guess_most;
     });
     if (guess != offers.end()) std::rotate(offers.begin(), guess, guess + 1);
-    if (few) offers.resize(1);
+    if (few && !offers.empty()) offers.erase(offers.begin() + 1, offers.end());
     std::vector<std::string> configs;
     for (const Offer* offer : offers)
       for (std::string_view layout : kLayouts) {
