@@ -18,8 +18,7 @@ Scheduler::Scheduler(std::vector<CacheGroup> groups, StatePool& pool, ScheduleLi
   limits_.max_pages.resize(groups_.size(), 0);
 }
 
-// --- requests
-// ---------------------------------------------------------------------------------------------------------
+// --- requests ----------------------------------------------------------------------------------------------------
 
 void Scheduler::add(ScheduledRequest request) {
   auto tokens = static_cast<int64_t>(request.tokens.size());
@@ -116,8 +115,7 @@ void Scheduler::release(Sequence& sequence) {
   sequence.computed = 0;
 }
 
-// --- one step
-// ---------------------------------------------------------------------------------------------------------
+// --- one step ----------------------------------------------------------------------------------------------------
 
 bool Scheduler::next(StepBatch& batch) {
   batch.clear(groups_.size());

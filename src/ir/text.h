@@ -6,8 +6,8 @@
 //   %ids: i32[tokens] = input ids
 //   %layers.0.k: bf16[pool_pages.full, 8, 16, 128] = state layers.0.k {group = full}
 //   %norm: f32[4096] = weight norm {recipe = "cast(model.norm.weight, f32)"}   without {…}: the tensor of that name
-//   %0: f32[tokens, 64], %1: f32[tokens, 64] = add_rms_norm(%x, %y, %norm) {epsilon = 1e-05}  #
-//   layers.0.input_layernorm output logits = %l
+//   %0: f32[tokens, 64], %1: f32[tokens, 64] = add_rms_norm(%x, %y, %norm) {epsilon = 1e-05}  # layers.0.norm
+//   output logits = %l
 //
 // Value names belong to the text alone: the printer calls leaves by their names and results of ops by number. Origins
 // are not part of the text.

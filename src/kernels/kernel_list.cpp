@@ -1,7 +1,6 @@
 // Every kernel that an engine's steps may name. One line each; the name says device and op.
 #include "kernels/kernel.h"
 
-#include <array>
 #include <vector>
 
 #include "kernels/cpu/attention.h"

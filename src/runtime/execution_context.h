@@ -22,8 +22,8 @@ class ExecutionContext {
                    std::string_view entry = "main");
 
   // Inputs and outputs are host memory, states memory of the engine's device. The memory stays the caller's and must
-  // live until it is bound again. enqueue() throws when it is smaller than the
-  // run needs. An unknown name is an Error that lists the known ones.
+  // live until it is bound again. enqueue() throws when it is smaller than the run needs. An unknown name is an Error
+  // that lists the known ones.
   void bind_input(std::string_view name, std::span<const std::byte> memory);
   void bind_output(std::string_view name, std::span<std::byte> memory);
   void bind_state(std::string_view name, std::span<std::byte> memory);

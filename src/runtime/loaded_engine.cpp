@@ -75,8 +75,7 @@ void LoadedEngine::read_config(const Path& file) {
     if (named && named->as_string() != content_hash())
       fail(ErrorCode::kIncompatible,
            "it belongs to an engine with the content hash {}, and {} has {}: a build replaces them right now, or one "
-           "was "
-           "cut off; build the engine again",
+           "was cut off; build the engine again",
            named->as_string(), kEngineFileName, content_hash());
   } catch (const Error& error) {
     throw error.with_code(ErrorCode::kIncompatible);

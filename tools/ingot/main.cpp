@@ -25,8 +25,7 @@ constexpr const char* kFooter =
 
 constexpr const char* kTargets =
     "cpu (this machine's best), cpu:portable, cpu:avx2, cpu:avx512 or cpu:amx; cuda (this machine's GPU) or "
-    "cuda:sm_80, "
-    "sm_86, sm_89, sm_90a, sm_100a or sm_120a";
+    "cuda:sm_80, sm_86, sm_89, sm_90a, sm_100a or sm_120a";
 constexpr Range kPositive = {1, INT64_MAX}, kFromZero = {0, INT64_MAX};
 
 // The first long name of "-n,--max-tokens".

@@ -57,8 +57,7 @@ HWY_INLINE Vector capped(Vector score, float soft_cap) {
   return hn::Mul(tanh_of(kFloats, ratio), hn::Set(kFloats, soft_cap * kLog2E));
 }
 
-// --- narrow: the elements of a head are the lanes
-// ---------------------------------------------------------------------
+// --- narrow: the elements of a head are the lanes ----------------------------------------------------------------
 
 // The sums of four vectors.
 HWY_INLINE void store_sums(const Vector (&v)[4], float* target) {
@@ -188,8 +187,7 @@ void attend_narrow(const AttentionRows& rows, const AttentionKeys& keys) {
   }
 }
 
-// --- wide: rows are the lanes
-// -----------------------------------------------------------------------------------------
+// --- wide: rows are the lanes ------------------------------------------------------------------------------------
 
 // kWideSteps keys of kVectors vectors of rows.
 template <int kVectors>

@@ -45,8 +45,7 @@ struct MatmulParameters : Matmul, MatmulTiling, MatmulHandover {
   }
 };
 
-// The form pairs unpacks row-major weights to a buffer of so many pairs' elements: columns * k_block must not exceed
-// it.
+// The form pairs unpacks row-major weights to a buffer of this many elements: columns * k_block must not exceed it.
 constexpr int64_t kMatmulUnpackedPairs = 49152;
 
 // What the code of an instruction set (matmul_task.h) is told of a weight: its numbers, and the columns of a panel of

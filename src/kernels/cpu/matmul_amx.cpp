@@ -9,10 +9,9 @@
 // row tiles, at most 256 rows and 2048 of k, pass by from the L2 cache (1 MiB): their loads say that they are not worth
 // keeping, so that the weights stay. Deeper products may take 512 rows at a time, so that the weights are read once,
 // and as many features of each block of k as there is room for sums (512 KiB), so that x is seldom read anew and the x
-// of the next block, asked for meanwhile, finds room as well. The weights
-// of the next block of k are asked for before they are needed, and, from memory and evenly over the whole time, those
-// of the next features. Between blocks of k the sums wait in a buffer of the thread; to store and load a tile of them
-// costs about as much as one and a half products.
+// of the next block, asked for meanwhile, finds room as well. The weights of the next block of k are asked for before
+// they are needed, and, from memory and evenly over the whole time, those of the next features. Between blocks of k the
+// sums wait in a buffer of the thread; to store and load a tile of them costs about as much as one and a half products.
 //
 // A gated product takes a strip of the gate and one of up side by side and writes half as much, to a product that
 // rounds it anyway in the tiles that this one reads.
