@@ -32,7 +32,11 @@ class Reference {
   std::vector<int32_t> ids(std::string_view name) const {
     TensorView view = this->view(name);
     std::vector<int32_t> ids(static_cast<size_t>(view.type.elements()));
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(view[static_cast<int64_t>(i)]);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const double id = view[static_cast<int64_t>(i)];
+      if (!(id >= 0 && id <= INT32_MAX)) fail(ErrorCode::kUsage, "\"{}\" holds {}, which is no token's id", name, id);
+      ids[i] = static_cast<int32_t>(id);
+    }
     return ids;
   }
   TensorView view(std::string_view name) const {

@@ -216,6 +216,18 @@ TEST_F(BadEngine, ReferencesThatDoNotFit) {
   ProgramRun run = run_ingot({"verify", engine_, "--reference", toy_model("llama") + "/model.safetensors"});
   EXPECT_EQ(run.code, 2);
   EXPECT_TRUE(contains(run.err, "holds no tensor \"input_ids\"")) << run.err;
+
+  const std::string header = R"({"input_ids": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]},)"
+                             R"( "logits": {"dtype": "I64", "shape": [1], "data_offsets": [8, 16]}})";
+  const uint64_t size = header.size(), id = uint64_t{1} << 40;
+  std::string file(24 + header.size(), '\0');
+  std::memcpy(file.data(), &size, 8);
+  std::memcpy(file.data() + 8, header.data(), header.size());
+  std::memcpy(file.data() + 8 + header.size(), &id, 8);
+  write_text_file(directory_ / "large.safetensors", file);
+  run = run_ingot({"verify", engine_, "--reference", directory_ / "large.safetensors"});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(contains(run.err, "\"input_ids\" holds 1099511627776, which is no token's id")) << run.err;
 }
 
 }  // namespace
