@@ -100,15 +100,12 @@ TEST(CpuSources, PortableOnesStepAsideForThoseThatAreThere) {
   EXPECT_GT(outclassed, 10);
 }
 
-TEST(CpuSources, ProductsWithoutRowsHaveNoTactics) {
+TEST(CpuSources, AProductWithoutRowsIsNothingToStepAsideFor) {
   const Problem problem =
       problem_of(Matmul{}, {random_tensor(DType::kF32, {0, 8}, 1), random_tensor(DType::kF32, {4, 8}, 2)});
-  for (CpuLevel level : {CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512, CpuLevel::kAmx})
-    for (const TacticSource* source : tactic_list()) {
-      const auto tactics = source->enumerate(problem, target_of(level, 1));
-      if (const auto* configs = std::get_if<0>(&tactics)) {
-        EXPECT_TRUE(configs->empty()) << source->name();
-      }
+  for (const TacticSource* source : tactic_list())
+    if (source->name() == "cpu.matmul_portable") {
+      EXPECT_TRUE(std::get<0>(source->enumerate(problem, target_of(CpuLevel::kAmx, 1))).empty());
     }
 }
 
