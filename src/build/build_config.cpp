@@ -38,14 +38,16 @@ const std::array kEntries = {
     Entry{"disable", &BuildConfig::disable},
 };
 
+constexpr int64_t kMostPositions = INT32_MAX;  // engines hold positions in 32 bits
+
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   if (value < least || value > most) fail(ErrorCode::kUsage, "{} is {}, needed {} to {}", name, value, least, most);
 }
 
 void check(const BuildConfig& c) {
   check_range("max_batch_size", c.max_batch_size, 1, 65536);
-  check_range("max_input_len", c.max_input_len, 0, int64_t{1} << 32);
-  check_range("max_seq_len", c.max_seq_len, 0, int64_t{1} << 32);
+  check_range("max_input_len", c.max_input_len, 0, kMostPositions);
+  check_range("max_seq_len", c.max_seq_len, 0, kMostPositions);
   check_range("max_num_tokens", c.max_num_tokens, 0, int64_t{1} << 20);
   check_range("tokens_per_block", c.tokens_per_block, 1, 1024);
   check_range("opt_level", c.opt_level, 0, 5);
@@ -54,6 +56,18 @@ void check(const BuildConfig& c) {
     fail(ErrorCode::kUsage, "max_beam_width is {}; this version searches with one beam only", c.max_beam_width);
   if (!c.strongly_typed)
     fail(ErrorCode::kUsage, "strongly_typed is false; this version builds strongly typed networks only");
+}
+
+// The engine's dtype where none is asked for. What config.json says is no usage error.
+std::string stored_dtype(const Json& model_config) {
+  Scope scope("config.json");
+  std::string name = model_config.get("dtype", model_config.get("torch_dtype", "bfloat16"));
+  try {
+    parse_user_dtype(name);
+  } catch (const Error& error) {
+    throw error.with_code(ErrorCode::kUnsupportedModel);
+  }
+  return name;
 }
 
 constexpr int64_t kDefaultNumTokens = 1024, kDefaultNumTokensCuda = 8192;
@@ -67,7 +81,7 @@ class Resolver {
   ResolvedConfig run(const Json& model_config) {
     BuildConfig& c = resolved_.config;
     check(c);
-    if (c.dtype.empty()) c.dtype = model_config.get("dtype", model_config.get("torch_dtype", "bfloat16"));
+    if (c.dtype.empty()) c.dtype = stored_dtype(model_config);
     resolved_.dtype = parse_user_dtype(c.dtype);
     c.dtype = std::string(user_dtype_name(resolved_.dtype));
     if (c.threads == 0) c.threads = std::min(usable_cpus(), kMostThreads);
@@ -144,7 +158,7 @@ BuildConfig build_config_from_json(const Json& json) {
 
 void check_resolved(const BuildConfig& c) {
   check(c);
-  check_range("max_seq_len", c.max_seq_len, 1, int64_t{1} << 32);
+  check_range("max_seq_len", c.max_seq_len, 1, kMostPositions);
   check_range("max_input_len", c.max_input_len, 1, c.max_seq_len);
   check_range("max_num_tokens", c.max_num_tokens, c.max_batch_size, int64_t{1} << 20);
   check_range("threads", c.threads, 1, kMostThreads);

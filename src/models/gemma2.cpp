@@ -14,13 +14,13 @@ constexpr SizeDefaults kDefaults = {.head_size = 256};
 
 // A cap that is absent has its default, one that is null is none.
 float read_cap(const Json& config, std::string_view key, double absent) {
-  return static_cast<float>(config.find(key) ? config.get(key, 0.0) : absent);
+  return static_cast<float>(config.find(key) ? setting(config, key, 0.0) : absent);
 }
 
 Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   const Json& config = checkpoint.config();
   const DecoderSizes sizes = read_sizes(config, kDefaults);
-  const bool bias = config.get("attention_bias", false);
+  const bool bias = setting(config, "attention_bias", false);
   const ActivationFunction function = read_activation(config, "hidden_activation", "gelu_pytorch_tanh");
   const std::vector<int64_t> windows = layer_windows(config, sizes.layers, read_size(config, "sliding_window", 4096),
                                                      [](const Json&, int64_t layer) { return layer % 2 == 0; });
@@ -59,7 +59,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, y}, at);
   }
   x = m.rms_norm_plus_one(m.output_rows(x), "norm", sizes.epsilon);
-  Value logits = m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", true)));
+  Value logits = m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", true)));
   if (final_cap != 0) logits = m.add(SoftCap{final_cap}, {logits}, "final_logit_softcapping");
   return m.finish(logits);
 }

@@ -23,7 +23,7 @@ Rotations read_rotations(const Json& config, const RopeContext& context) {
   if (newer) local = newer->at("sliding_attention");
   Json full = newer ? completed_rope(newer->at("full_attention"), 1e6) : rope_parameters(config, 1e6);
   return {make_rotation(full, context),
-          make_rotation(completed_rope(local, config.get("rope_local_base_freq", 1e4)), context)};
+          make_rotation(completed_rope(local, setting(config, "rope_local_base_freq", 1e4)), context)};
 }
 
 std::vector<int64_t> read_windows(const Json& config, int64_t layers) {
@@ -35,11 +35,11 @@ std::vector<int64_t> read_windows(const Json& config, int64_t layers) {
 Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   const Json& config = checkpoint.config();
   const DecoderSizes sizes = read_sizes(config, kDefaults);
-  const bool bias = config.get("attention_bias", false);
+  const bool bias = setting(config, "attention_bias", false);
   const ActivationFunction function = read_activation(config, "hidden_activation", "gelu_pytorch_tanh");
   const std::vector<int64_t> windows = read_windows(config, sizes.layers);
   const Rotations rotations = read_rotations(config, rope_context(config, sizes, options));
-  const auto final_cap = static_cast<float>(config.get("final_logit_softcapping", 0.0));
+  const auto final_cap = static_cast<float>(setting(config, "final_logit_softcapping", 0.0));
   AttentionSettings attention = attention_settings(sizes);
   attention.scale =
       static_cast<float>(1 / std::sqrt(static_cast<double>(read_size(config, "query_pre_attn_scalar", 256))));
@@ -75,7 +75,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, y}, at);
   }
   x = m.rms_norm_plus_one(m.output_rows(x), "norm", sizes.epsilon);
-  Value logits = m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", true)));
+  Value logits = m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", true)));
   if (final_cap != 0) logits = m.add(SoftCap{final_cap}, {logits}, "final_logit_softcapping");
   return m.finish(logits);
 }

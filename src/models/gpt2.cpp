@@ -18,7 +18,7 @@ DecoderSizes read_gpt2_sizes(const Json& config) {
   sizes.layers = read_layers(config, "n_layer");
   sizes.heads = sizes.kv_heads = read_size(config, "n_head");
   sizes.max_positions = read_size(config, "n_positions");
-  sizes.epsilon = static_cast<float>(config.get("layer_norm_epsilon", 1e-5));
+  sizes.epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
   if (sizes.hidden % sizes.heads != 0)
     fail(ErrorCode::kRuntime, "config.json: \"n_embd\" {} is not a multiple of \"n_head\" {}", sizes.hidden,
          sizes.heads);
@@ -37,8 +37,8 @@ ModelFacts facts(const Json& config) {
 }
 
 float score_scale(const Json& config, int64_t head_size, int64_t layer) {
-  double scale = config.get("scale_attn_weights", true) ? 1 / std::sqrt(static_cast<double>(head_size)) : 1;
-  if (config.get("scale_attn_by_inverse_layer_idx", false)) scale /= static_cast<double>(layer + 1);
+  double scale = setting(config, "scale_attn_weights", true) ? 1 / std::sqrt(static_cast<double>(head_size)) : 1;
+  if (setting(config, "scale_attn_by_inverse_layer_idx", false)) scale /= static_cast<double>(layer + 1);
   return static_cast<float>(scale);
 }
 
@@ -80,7 +80,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, y}, at);
   }
   x = m.layer_norm(m.output_rows(x), "ln_f", sizes.epsilon);
-  return m.finish(m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", true))));
+  return m.finish(m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", true))));
 }
 
 // The causal mask and what it fills in.

@@ -11,8 +11,8 @@ namespace {
 Rotation read_rotation(const Json& config, const DecoderSizes& sizes, const ModelOptions& options) {
   const Json* parameters =
       config.find_set("rope_scaling") ? config.find_set("rope_scaling") : config.find_set("rope_parameters");
-  double theta = config.get("rotary_emb_base", config.get("rope_theta", 10000.0));
-  double part = config.get("rotary_pct", config.get("partial_rotary_factor", 0.25));
+  double theta = setting(config, "rotary_emb_base", setting(config, "rope_theta", 10000.0));
+  double part = setting(config, "rotary_pct", setting(config, "partial_rotary_factor", 0.25));
   RopeContext context = rope_context(config, sizes, options);
   context.partial = true;
   return make_rotation(completed_rope(parameters ? *parameters : Json::object(), theta, part), context);
@@ -29,8 +29,8 @@ Recipe part_of_heads(const Recipe& recipe, const DecoderSizes& sizes, int64_t pa
 Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   const Json& config = checkpoint.config();
   const DecoderSizes sizes = read_sizes(config);
-  const auto epsilon = static_cast<float>(config.get("layer_norm_eps", 1e-5));
-  const bool bias = config.get("attention_bias", true), parallel = config.get("use_parallel_residual", true);
+  const float epsilon = read_epsilon(config, "layer_norm_eps", 1e-5);
+  const bool bias = setting(config, "attention_bias", true), parallel = setting(config, "use_parallel_residual", true);
   const ActivationFunction function = read_activation(config, "hidden_act", "gelu");
   const AttentionSettings attention = attention_settings(sizes);
   refuse_features(config, {"use_parallel_residual", "rotary_pct"});
@@ -68,7 +68,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   }
   x = m.layer_norm(m.output_rows(x), "final_layer_norm", epsilon);
   std::string_view head = checkpoint.has("lm_head.weight") ? "lm_head.weight" : "embed_out.weight";
-  return m.finish(m.logits(x, m.head(table, head, config.get("tie_word_embeddings", false))));
+  return m.finish(m.logits(x, m.head(table, head, setting(config, "tie_word_embeddings", false))));
 }
 
 // Buffers: the causal mask, what it fills in, the rotary frequencies.

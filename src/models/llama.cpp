@@ -10,7 +10,7 @@ namespace {
 Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   const Json& config = checkpoint.config();
   const DecoderSizes sizes = read_sizes(config);
-  const bool attention_bias = config.get("attention_bias", false), mlp_bias = config.get("mlp_bias", false);
+  const bool attention_bias = setting(config, "attention_bias", false), mlp_bias = setting(config, "mlp_bias", false);
   const ActivationFunction function = read_activation(config, "hidden_act", "silu");
   const AttentionSettings attention = attention_settings(sizes);
   refuse_features(config, {});
@@ -35,7 +35,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, gated_mlp(m, n, at + ".mlp", sizes.intermediate, function, mlp_bias)}, at);
   }
   x = m.rms_norm(m.output_rows(x), "norm", sizes.epsilon);
-  return m.finish(m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", false))));
+  return m.finish(m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", false))));
 }
 
 // Buffers that old checkpoints hold.

@@ -66,8 +66,9 @@ void check_all_used(const Network& network, const Checkpoint& checkpoint, const 
 
 std::string architecture_of(const Json& config) {
   const Json* names = config.find_set("architectures");
-  if (!names || names->as_array().empty())
+  if (!names || (names->is_array() && names->as_array().empty()))
     fail(ErrorCode::kUnsupportedModel, "config.json names no architecture; \"architectures\" must hold one");
+  Scope scope("config.json: key \"architectures\"");
   return names->as_array().front().as_string();
 }
 

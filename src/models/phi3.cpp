@@ -56,7 +56,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, m.linear(product, at + ".mlp.down_proj", sizes.hidden)}, at);
   }
   x = m.rms_norm(m.output_rows(x), "norm", sizes.epsilon);
-  return m.finish(m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", false))));
+  return m.finish(m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", false))));
 }
 
 }  // namespace

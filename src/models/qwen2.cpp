@@ -8,7 +8,7 @@ namespace ingot::models {
 namespace {
 
 std::vector<int64_t> read_windows(const Json& config, int64_t layers) {
-  int64_t window = config.get("use_sliding_window", false) ? read_window(config, "sliding_window", 4096) : 0;
+  int64_t window = setting(config, "use_sliding_window", false) ? read_window(config, "sliding_window", 4096) : 0;
   return layer_windows(config, layers, window,
                        [](const Json& c, int64_t layer) { return layer >= c.get("max_window_layers", 28); });
 }
@@ -42,7 +42,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, gated_mlp(m, n, at + ".mlp", sizes.intermediate, function)}, at);
   }
   x = m.rms_norm(m.output_rows(x), "norm", sizes.epsilon);
-  return m.finish(m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", false))));
+  return m.finish(m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", false))));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ MixtureSettings read_mixture(const Json& config, ActivationFunction function) {
   return {.experts = read_size(config, config.find_set("num_experts") ? "num_experts" : "num_local_experts"),
           .top_k = read_size(config, "num_experts_per_tok", 8),
           .intermediate = read_size(config, "moe_intermediate_size"),
-          .normalize = config.get("norm_topk_prob", false),
+          .normalize = setting(config, "norm_topk_prob", false),
           .function = function};
 }
 
@@ -28,11 +28,11 @@ bool has_experts(const Json& config, int64_t layer) {
 Network load(Checkpoint& checkpoint, const ModelOptions& options) {
   const Json& config = checkpoint.config();
   const DecoderSizes sizes = read_sizes(config);
-  const bool bias = config.get("attention_bias", false);
+  const bool bias = setting(config, "attention_bias", false);
   const ActivationFunction function = read_activation(config, "hidden_act", "silu");
   const MixtureSettings experts = read_mixture(config, function);
   AttentionSettings attention = attention_settings(sizes);
-  attention.window = config.get("use_sliding_window", false) ? read_window(config, "sliding_window", 4096) : 0;
+  attention.window = setting(config, "use_sliding_window", false) ? read_window(config, "sliding_window", 4096) : 0;
   refuse_features(config, {"sliding_window", "num_experts", "num_local_experts"});
 
   ModelWriter m(checkpoint, options, "model.");
@@ -59,7 +59,7 @@ Network load(Checkpoint& checkpoint, const ModelOptions& options) {
     x = m.add(Add{}, {x, y}, at);
   }
   x = m.rms_norm(m.output_rows(x), "norm", sizes.epsilon);
-  return m.finish(m.logits(x, m.head(table, "lm_head.weight", config.get("tie_word_embeddings", false))));
+  return m.finish(m.logits(x, m.head(table, "lm_head.weight", setting(config, "tie_word_embeddings", false))));
 }
 
 }  // namespace

@@ -249,12 +249,19 @@ TEST_F(BadCheckpoint, ConfigurationsThatMakeNoSense) {
                                                         {"num_hidden_layers", Json(int64_t{1} << 40)},
                                                         {"num_attention_heads", Json(0)},
                                                         {"vocab_size", Json("many")},
-                                                        {"rms_norm_eps", Json("small")}}) {
+                                                        {"dtype", Json(5)},
+                                                        {"mlp_bias", Json("no")},
+                                                        {"architectures", Json("LlamaForCausalLM")},
+                                                        {"rms_norm_eps", Json("small")},
+                                                        {"rms_norm_eps", Json(-1e-5)}}) {
     SCOPED_TRACE(nonsense.key);
     write_text_file(model_ + "/config.json", good);
     set_config(nonsense.key, nonsense.value);
-    expect_refused(1, {nonsense.key});
+    expect_refused(1, {"config.json: ", nonsense.key});
   }
+  write_text_file(model_ + "/config.json", good);
+  set_config("dtype", "float8_e4m3fn");
+  expect_refused(6, {"config.json: ", "float8_e4m3fn"});
   write_text_file(model_ + "/config.json", "{\"architectures\": [\"LlamaForCausalLM\"]");
   expect_refused(1, {"config.json"});
   write_text_file(model_ + "/config.json", "{}");

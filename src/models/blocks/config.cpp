@@ -21,7 +21,7 @@ int64_t limited(std::string_view key, int64_t value, int64_t limit) {
 int64_t read_limited(const Json& config, std::string_view key, int64_t otherwise, int64_t limit) {
   if (!config.find_set(key) && otherwise == 0)
     fail(ErrorCode::kRuntime, "config.json has no \"{}\", which this architecture needs", key);
-  return limited(key, config.get(key, otherwise), limit);
+  return limited(key, setting(config, key, otherwise), limit);
 }
 
 struct NamedFunction {
@@ -116,6 +116,13 @@ int64_t read_size(const Json& config, std::string_view key, int64_t otherwise) {
 
 int64_t read_layers(const Json& config, std::string_view key) { return read_limited(config, key, 0, kMaxLayers); }
 
+float read_epsilon(const Json& config, std::string_view key, double otherwise) {
+  const double epsilon = setting(config, key, otherwise);
+  if (!(epsilon >= 0 && std::isfinite(epsilon)))
+    fail(ErrorCode::kRuntime, "config.json: \"{}\" is {}, it must be 0 or more", key, epsilon);
+  return static_cast<float>(epsilon);
+}
+
 DecoderSizes read_sizes(const Json& config, SizeDefaults defaults) {
   DecoderSizes sizes;
   sizes.vocab = read_size(config, "vocab_size");
@@ -132,7 +139,7 @@ DecoderSizes read_sizes(const Json& config, SizeDefaults defaults) {
   if (sizes.heads % sizes.kv_heads != 0)
     fail(ErrorCode::kRuntime, "config.json: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}",
          sizes.heads, sizes.kv_heads);
-  sizes.epsilon = static_cast<float>(config.get("rms_norm_eps", defaults.epsilon));
+  sizes.epsilon = read_epsilon(config, "rms_norm_eps", defaults.epsilon);
   return sizes;
 }
 
@@ -145,7 +152,7 @@ ModelFacts decoder_facts(const Json& config) {
 }
 
 ActivationFunction read_activation(const Json& config, std::string_view key, const char* otherwise) {
-  std::string name = config.get(key, otherwise);
+  std::string name = setting(config, key, otherwise);
   for (const NamedFunction& known : kFunctions)
     if (known.name == name) return known.function;
   std::vector<std::string> names;
@@ -157,7 +164,7 @@ ActivationFunction read_activation(const Json& config, std::string_view key, con
 int64_t read_window(const Json& config, std::string_view key, int64_t absent) {
   const Json* window = config.find(key);
   if (!window) return absent;
-  return window->is_null() ? 0 : limited(key, config.get(key, 0), kMaxPositions);
+  return window->is_null() ? 0 : limited(key, setting(config, key, 0), kMaxPositions);
 }
 
 std::vector<int64_t> layer_windows(const Json& config, int64_t layers, int64_t window,

@@ -7,11 +7,22 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "models/model.h"
 #include "ops/activation_function.h"
 
 namespace ingot {
+
+// The member `key`, or `otherwise` when absent or null. The error of a wrong type names the file and the key.
+template <class T>
+auto setting(const Json& config, std::string_view key, T otherwise) {
+  Scope scope("config.json");
+  return config.get(key, otherwise);
+}
+
+// The epsilon of a norm: 0 or more.
+float read_epsilon(const Json& config, std::string_view key, double otherwise);
 
 // The member `key`, or `otherwise` when absent or null; a positive integer that any size of a model may have. Without
 // `otherwise` the key must be there.

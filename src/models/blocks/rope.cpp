@@ -160,7 +160,7 @@ RopeContext rope_context(const Json& config, const DecoderSizes& sizes, const Mo
   return {.head_size = sizes.head_size,
           .max_positions = sizes.max_positions,
           .max_seq_len = options.max_seq_len,
-          .original_positions = config.get("original_max_position_embeddings", 0)};
+          .original_positions = setting(config, "original_max_position_embeddings", 0)};
 }
 
 Json rope_parameters(const Json& config, double default_theta) {
@@ -169,7 +169,7 @@ Json rope_parameters(const Json& config, double default_theta) {
   return completed_rope(older   ? *older
                         : newer ? *newer
                                 : Json::object(),
-                        config.get("rope_theta", default_theta), config.get("partial_rotary_factor", 1.0));
+                        setting(config, "rope_theta", default_theta), setting(config, "partial_rotary_factor", 1.0));
 }
 
 Json completed_rope(Json parameters, double theta, double partial_rotary_factor) {
