@@ -96,7 +96,7 @@ BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& co
 std::string build_identity(const BuildConfig& config);
 
 // Everything a build would decide, without an engine. It measures as a build does: config.timing_cache gets the times.
-BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config);
+BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config, const ProgressCallback& progress = {});
 
 // JSON with "builder_config" that load_config reads back. Atomic and synced.
 void save_config(const BuildConfig& config, const std::string& path);

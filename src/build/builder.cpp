@@ -109,8 +109,8 @@ BuildReport build_engine_dir(const PretrainedModel& model, const BuildConfig& co
   });
 }
 
-BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config) {
-  CallbackProgress progress({});
+BuildReport plan_only(const PretrainedModel& model, const BuildConfig& config, const ProgressCallback& callback) {
+  CallbackProgress progress(callback);
   return with_times(config, Times::kAreAll, [&](TimingCache& timings) {
     BuildReport report;
     check_companions(model.impl().checkpoint);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "output.h"
+#include "tensor/dtype.h"
 #include "verbs.h"
 
 #include <algorithm>
@@ -58,11 +59,10 @@ int run(const BuildCommand& command) {
   if (command.output.empty() && !command.dry_run) fail(ErrorCode::kUsage, "build needs -o ENGINE_DIR (or --dry-run)");
   PretrainedModel model = open_model(command.model, command.random_weights, command.seed);
   BuildReport report;
-  if (command.dry_run) {
-    report = plan_only(model, command.config);
-  } else {
+  {
     ProgressBar bar(command.shared.progress);
-    report = build_engine_dir(model, command.config, command.output, bar.callback());
+    report = command.dry_run ? plan_only(model, command.config, bar.callback())
+                             : build_engine_dir(model, command.config, command.output, bar.callback());
   }
   if (!command.dry_run) log_decisions(report.engine_dir);
   if (command.shared.json)
@@ -76,7 +76,9 @@ namespace {
 
 // Flags for a model that an engine contradicts: what is measured must not be taken for what was asked for.
 void check_asked(const Engine& engine, const EngineSource& source) {
-  const std::string &dtype = source.config.dtype, &target = source.config.target;
+  const std::string& target = source.config.target;
+  std::string dtype = source.config.dtype;
+  if (!dtype.empty()) dtype = user_dtype_name(parse_user_dtype(dtype));
   if (!dtype.empty() && dtype != engine.dtype())
     fail(ErrorCode::kUsage, "--dtype is {}, but {} is an engine of {}; build one from its model", dtype, source.path,
          engine.dtype());

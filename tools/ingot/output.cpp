@@ -1,13 +1,39 @@
 #include "output.h"
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstring>
+#include <ctime>
 
 #include "base/error.h"
 
 namespace ingot::cli {
 
 namespace {
-volatile std::sig_atomic_t interrupted = 0;  // all that a signal handler may touch
+// A signal handler may touch only what needs no lock.
+volatile std::sig_atomic_t interrupted = 0;
+std::atomic<int64_t> first_ms = 0;
+static_assert(std::atomic<int64_t>::is_always_lock_free);
+
+int64_t now_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+}
+
+// timeout(1) and others signal a process and then its group: what comes at once is one signal.
+constexpr int64_t kAtOnceMs = 500;
+
+void note_end(int signal) {
+  if (!interrupted) {
+    first_ms = now_ms();
+    interrupted = 1;
+  } else if (now_ms() - first_ms >= kAtOnceMs) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);  // delivered when this returns
+  }
+}
 
 // SIGHUP: the terminal was closed.
 constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
@@ -21,13 +47,17 @@ void handle(int signal, void (*handler)(int)) {
   }
   struct sigaction action {};
   action.sa_handler = handler;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(signal, &action, nullptr);
 }
 }  // namespace
 
+void check_standard_input() {
+  // std::cin shares the error of stdin.
+  if (std::ferror(stdin)) fail(ErrorCode::kRuntime, "cannot read standard input: {}", std::strerror(errno));
+}
+
 Interruption::Interruption() {
-  for (int signal : kEnding) handle(signal, [](int) { interrupted = 1; });
+  for (int signal : kEnding) handle(signal, note_end);
 }
 
 Interruption::~Interruption() {

@@ -13,8 +13,11 @@ namespace ingot::cli {
 
 inline void print_line(const std::string& text) { std::fputs((text + "\n").c_str(), stdout); }
 
-// SIGINT, SIGTERM and, unless it is ignored, SIGHUP while this lives: the first asks the work to end, the second ends
-// the process.
+// Fails when what was read from standard input so far ended in an error instead of its end.
+void check_standard_input();
+
+// SIGINT, SIGTERM and, unless it is ignored, SIGHUP while this lives: the first asks the work to end, one that comes
+// half a second later or more ends the process.
 class Interruption {
  public:
   Interruption();
