@@ -68,9 +68,9 @@ class Checker {
 
   void check_state(const PlanState& state) const {
     Scope scope(format("state {}", state.name));
-    auto named = [&](const CacheGroup& group) { return group.name == state.group; };
-    if (!state.group.empty() && std::none_of(plan_.groups.begin(), plan_.groups.end(), named))
-      refuse("there is no cache group {}", state.group);
+    const auto group = std::find_if(plan_.groups.begin(), plan_.groups.end(),
+                                    [&](const CacheGroup& each) { return each.name == state.group; });
+    if (!state.group.empty() && group == plan_.groups.end()) refuse("there is no cache group {}", state.group);
     const Shape& shape = state.type.shape;
     const std::string rows = state.group.empty() ? "seats" : "pool_pages." + state.group;
     if (shape.empty() || shape.front() != Dim(rows))
@@ -79,6 +79,9 @@ class Checker {
     page.shape.erase(page.shape.begin());
     if (!page.is_constant()) refuse("{} has more than one symbolic dimension", print(state.type));
     if (max_bytes(page, nullptr) == 0 || page.shape.size() >= kMaxRank) refuse("the type is {}", print(state.type));
+    // [pages, heads, positions of a page, size of a head]
+    if (!state.group.empty() && shape.size() == kMaxRank && shape[2] != Dim(group->page_size))
+      refuse("{} holds other pages than the {} positions of its group", print(state.type), group->page_size);
   }
 
   void check_weights() const {

@@ -7,7 +7,7 @@ namespace ingot {
 
 // Throws an Error with ErrorCode::kIncompatible that names the member and what is wrong with it, unless
 //   names are unique, types have at most 4 dimensions of known symbols, and sizes stay far from overflow;
-//   states are [pool_pages.GROUP, constants…] of a known group, or [seats, constants…] of none;
+//   states are [pool_pages.GROUP, constants…] of a known group and its page size, or [seats, constants…] of none;
 //   weights are constant, in the order of their offsets, apart from each other, at multiples of 64, and, if row major,
 //   exactly as large as their type;
 //   every buffer names something that exists, with its type, and lies within it at the largest dimensions;
