@@ -12,8 +12,12 @@ namespace {
 
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
-void check(bool holds, const char* name, double value, const char* needed) {
-  if (!holds) fail(ErrorCode::kUsage, "{} is {}; it must be {}", name, value, needed);
+std::string shown(float value) { return print_float(value); }
+std::string shown(int64_t value) { return std::to_string(value); }
+
+template <class T>
+void check(bool holds, const char* name, T value, const char* needed) {
+  if (!holds) fail(ErrorCode::kUsage, "{} is {}; it must be {}", name, shown(value), needed);
 }
 
 uint64_t mix(uint64_t x) {  // the finalizer of splitmix64
@@ -57,16 +61,16 @@ double log_sum(std::span<const float> logits) {
 
 void check_sampling(const SamplingParams& p) {
   check(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 (greedy) or more");
-  check(p.top_k >= 0, "top_k", static_cast<double>(p.top_k), "0 (all) or more");
+  check(p.top_k >= 0, "top_k", p.top_k, "0 (all) or more");
   check(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "above 0 and at most 1");
   check(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "between 0 and 1");
   check(p.repetition_penalty > 0 && std::isfinite(p.repetition_penalty), "repetition_penalty", p.repetition_penalty,
         "above 0");
   check(std::isfinite(p.presence_penalty), "presence_penalty", p.presence_penalty, "a number");
   check(std::isfinite(p.frequency_penalty), "frequency_penalty", p.frequency_penalty, "a number");
-  check(p.max_tokens >= 0, "max_tokens", static_cast<double>(p.max_tokens), "1 or more, or 0 for the usual number");
-  check(p.min_tokens >= 0 && (p.max_tokens == 0 || p.min_tokens <= p.max_tokens), "min_tokens",
-        static_cast<double>(p.min_tokens), "between 0 and max_tokens");
+  check(p.max_tokens >= 0, "max_tokens", p.max_tokens, "1 or more, or 0 for the usual number");
+  check(p.min_tokens >= 0 && (p.max_tokens == 0 || p.min_tokens <= p.max_tokens), "min_tokens", p.min_tokens,
+        "between 0 and max_tokens");
   for (const std::string& stop : p.stop)
     if (stop.empty()) fail(ErrorCode::kUsage, "a stop string is empty");
 }

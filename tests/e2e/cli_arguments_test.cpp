@@ -61,6 +61,7 @@ TEST_F(CliArguments, AnEngineIsNotTakenForAnotherOne) {
     }
   }
   EXPECT_EQ(run_ingot({"verify", toy(), "--reference", reference(), "--dtype", "float32", "--target", "cpu"}).code, 0);
+  EXPECT_EQ(run_ingot({"verify", toy(), "--reference", reference(), "--dtype", "fp32"}).code, 0);
 }
 
 TEST_F(CliArguments, OfFlagsGivenTwiceTheLastCounts) {
@@ -136,6 +137,12 @@ TEST_F(CliArguments, WrongConfigurationFilesAreRefused) {
   EXPECT_EQ(run.code, 2);
   EXPECT_TRUE(contains(run.err, "flags.json: key \"max_bach_size\"")) << run.err;
   EXPECT_TRUE(contains(run.err, "the nearest is \"max-batch-size\"")) << run.err;
+  for (const char* value : {"{\"a\": 1}", "[[\"a\"]]"}) {
+    write_text_file(directory_ / "flags.json", std::string("{\"stop\": ") + value + "}");
+    run = run_ingot({"run", baker(), "The", "--config", directory_ / "flags.json"});
+    EXPECT_EQ(run.code, 2) << value;
+    EXPECT_TRUE(contains(run.err, "flags.json: key \"stop\": found ")) << run.err;
+  }
   write_text_file(directory_ / "flags.json", "{\"max_batch_size\": ");
   run = run_ingot({"build", toy_model("llama"), "--config", directory_ / "flags.json", "-o", directory_ / "e"});
   EXPECT_NE(run.code, 0);
@@ -235,6 +242,8 @@ TEST_F(CliArguments, WrongUsageExitsWith2AndSaysWhat) {
       {{"build", toy_model("llama"), "-o", "e", "--tactic-sources", "-cpu.slide"}, "the nearest is \"cpu.slice\""},
       {{"run", baker(), "x", "--temperature", "-1"}, "temperature"},
       {{"run", baker(), "x", "--temperature", "warm"}, "warm"},
+      {{"run", baker(), "x", "--top-p", "1.1"}, "top_p is 1.1;"},
+      {{"build", toy_model("llama"), "-o", "e", "--max-seq-len", "2G"}, "needed 0 to 2147483647"},
       {{"eval"}, "subcommand"},
       {{"eval", "perplexity", baker()}, "--text"},
       {{"verify", toy()}, "--reference"},

@@ -238,6 +238,15 @@ TEST_F(Cli, RunDropsOneLineEndOfAPipedPrompt) {
   EXPECT_TRUE(contains(empty.err, "the prompt is empty")) << empty.err;
 }
 
+TEST_F(Cli, AnInputThatCannotBeReadIsAnError) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"run", baker()}, {"tokenize", baker()}, {"tokenize", baker(), "--json"}}) {
+    ProgramRun run = run_ingot(words, {.input = "/tmp"});
+    EXPECT_EQ(run.code, 1) << words[0];
+    EXPECT_TRUE(contains(run.err, "cannot read standard input: Is a directory")) << run.err;
+  }
+}
+
 TEST_F(Cli, RunTakesStopStringsAnywhere) {
   ProgramRun behind = run_ingot({"run", baker(), "The old man", "-n", "30", "--stop", "was", "--stop", "and"});
   ProgramRun before = run_ingot({"run", "--stop", "was", "--stop", "and", baker(), "The old man", "-n", "30"});

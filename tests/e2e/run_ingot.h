@@ -26,6 +26,7 @@ struct ProgramRun {
 
 struct ProgramInput {
   std::string text;                      // on standard input
+  std::string input;                     // what standard input is instead, for example a directory
   std::vector<std::string> environment;  // NAME=value, beside the caller's
   std::string output;                    // where standard output goes instead, for example /dev/full
   uint64_t largest_file = 0;             // bytes; what would exceed it is an error instead of a signal; 0: no limit
@@ -42,8 +43,8 @@ class StartedProgram {
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    std::string files[3] = {directory_ / "in", input.output.empty() ? directory_ / "out" : input.output,
-                            directory_ / "err"};
+    std::string files[3] = {input.input.empty() ? directory_ / "in" : input.input,
+                            input.output.empty() ? directory_ / "out" : input.output, directory_ / "err"};
     std::string cache = "INGOT_CACHE_DIR=" + (directory_ / "cache");
     std::vector<std::string> variables = input.environment;
     variables.insert(variables.begin(), cache);

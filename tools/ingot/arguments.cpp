@@ -47,11 +47,16 @@ std::optional<uint64_t> whole_number(std::string_view text) {
   return std::nullopt;
 }
 
+std::string scalar_text(const Json& value) {
+  if (value.is_array() || value.is_object())
+    fail(ErrorCode::kUsage, "found {}, needed text, a number or a boolean", value.dump());
+  return value.is_string() ? value.as_string() : value.dump();
+}
+
 std::string flag_text(const Json& value) {
-  if (value.is_string()) return value.as_string();
-  if (!value.is_array()) return value.dump();
+  if (!value.is_array()) return scalar_text(value);
   std::vector<std::string> parts;
-  for (const Json& element : value.as_array()) parts.push_back(flag_text(element));
+  for (const Json& element : value.as_array()) parts.push_back(scalar_text(element));
   return join(parts, ",");
 }
 
@@ -124,15 +129,15 @@ std::vector<std::string> flags_of_file(const std::string& path, const std::vecto
   std::vector<std::string> flags, names;
   for (const KnownFlag& flag : known) names.push_back(flag.name);
   for (const auto& [key, value] : (inner ? *inner : json).as_object()) {
+    Scope at(format("key \"{}\"", key));
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', '-');
     const auto flag = std::find(names.begin(), names.end(), name);
     if (flag == names.end())
-      fail(ErrorCode::kUsage, "key \"{}\": there is no flag --{} of this verb; the nearest is \"{}\"", key, name,
-           nearest(name, names));
+      fail(ErrorCode::kUsage, "there is no flag --{} of this verb; the nearest is \"{}\"", name, nearest(name, names));
     const bool repeats = known[static_cast<size_t>(flag - names.begin())].repeats;
     if (value.is_array() && repeats) {
-      for (const Json& element : value.as_array()) flags.push_back("--" + name + "=" + flag_text(element));
+      for (const Json& element : value.as_array()) flags.push_back("--" + name + "=" + scalar_text(element));
     } else if (!value.is_null() && !flag_text(value).empty()) {
       flags.push_back("--" + name + "=" + flag_text(value));
     }

@@ -49,8 +49,9 @@ int run(const EstimateCommand& command) {
     print_line(format("memory    {}: room for {} tokens of KV cache", bytes(e.memory_bytes), e.tokens_that_fit));
     const std::string from = e.ceilings == "measured" ? "measured at" : "from " + e.ceilings + ":";
     if (e.decode_tokens_per_second > 0)
-      print_line(format("decode    at most {:.1f} tokens/s for one sequence (reads {} {:.1f} GB/s)",
-                        e.decode_tokens_per_second, from, e.read_bytes_per_second / 1e9));
+      print_line(format("decode    at most {:.{}f} tokens/s for one sequence (reads {} {:.1f} GB/s)",
+                        e.decode_tokens_per_second, e.decode_tokens_per_second < 1 ? 3 : 1, from,
+                        e.read_bytes_per_second / 1e9));
     if (e.prefill_tokens_per_second > 0)
       print_line(format("prefill   at most {:.0f} tokens/s for a prompt of {} (products {} {:.0f} TFLOP/s)",
                         e.prefill_tokens_per_second, e.prefill_tokens, from, e.matmul_flops / 1e12));

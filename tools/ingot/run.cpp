@@ -15,6 +15,7 @@ namespace {
 // Without the line end that echo and editors put last; any other belongs to the prompt.
 std::string prompt_of_standard_input() {
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  check_standard_input();
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }

@@ -33,6 +33,7 @@ void for_each_line(F&& f) {
     Scope scope(format("line {}", number));
     if (!line.empty()) f(line);
   }
+  check_standard_input();
 }
 
 }  // namespace
@@ -41,6 +42,7 @@ int run_tokenize(const TokenizeCommand& command) {
   TextCodec codec = TextCodec::from_dir(command.model);
   if (!command.shared.json) {
     std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    check_standard_input();
     print_line(ids_json(codec.encode(text, true)).dump());
     return 0;
   }
