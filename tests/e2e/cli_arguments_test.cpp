@@ -227,6 +227,7 @@ TEST_F(CliArguments, WrongUsageExitsWith2AndSaysWhat) {
       {{"run", baker(), "x", "--progress", "bogus"}, "--progress is \"bogus\""},
       {{"run", baker(), "x", "--kv-cache-memory", "0"}, "--kv-cache-memory"},
       {{"run", baker(), "x", "--kv-cache-memory", "0.0"}, "--kv-cache-memory"},
+      {{"estimate", "none/config.json"}, "none/config.json does not exist"},
       {{"estimate", toy_model("llama"), "--memory", "-5"}, "--memory"},
       {{"estimate", toy_model("llama"), "--memory", "0"}, "--memory"},
       {{"build", toy_model("llama"), "-o", "e", "--kv-cache-type", "bogus"}, "\"bogus\""},

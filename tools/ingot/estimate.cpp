@@ -8,6 +8,7 @@
 namespace ingot::cli {
 
 int run(const EstimateCommand& command) {
+  if (!std::filesystem::exists(command.model)) fail(ErrorCode::kUsage, "{} does not exist", command.model);
   bool lone = std::filesystem::is_regular_file(command.model);
   PretrainedModel model =
       lone ? PretrainedModel::from_config(command.model) : PretrainedModel::from_pretrained(command.model);
