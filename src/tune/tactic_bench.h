@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -40,7 +41,16 @@ class TacticBench {
 };
 
 std::unique_ptr<TacticBench> make_cpu_bench(const Target& target);
-std::unique_ptr<TacticBench> make_cuda_bench();
+
+struct CudaBenchOptions {
+  // The inputs of a problem; with floats, those that a step does not read from memory are used too. Else make_inputs
+  // gives the indices, and floats are any numbers: few ops take longer for others.
+  std::function<std::optional<Inputs>(const Problem&)> inputs;
+  // A turn repeats a launch in one graph, to at least about this long, or so often at most.
+  double turn_microseconds = 250;
+  int most_repeats = 24;
+};
+std::unique_ptr<TacticBench> make_cuda_bench(CudaBenchOptions options = {});
 
 // An input that a real step reads from memory and not from a cache: a weight or a state.
 bool is_streamed(const Problem& problem, size_t input);

@@ -11,9 +11,6 @@ namespace {
 
 // Weights and caches are read from this much memory in turn, several times the second-level cache.
 constexpr uint64_t kColdBytes = uint64_t{1} << 30;
-// A turn repeats a launch in one graph, to at least about this long.
-constexpr double kTurnMicroseconds = 250;
-constexpr int kMostRepeats = 24;
 
 // Device memory full of random numbers: see ColdMemory of the CPU's bench.
 class ColdPool {
@@ -60,10 +57,11 @@ class ColdPool {
 
 class CudaContestant final : public Contestant {
  public:
-  CudaContestant(const Problem& problem, const CompiledTactic& tactic, cuda::Stream& stream, ColdPool& cold,
-                 std::byte* scratch)
+  CudaContestant(const Problem& problem, const CompiledTactic& tactic, const CudaBenchOptions& options,
+                 cuda::Stream& stream, ColdPool& cold, std::byte* scratch)
       : problem_(problem),
         tactic_(tactic),
+        options_(options),
         stream_(stream),
         cold_(cold),
         begin_(stream.device_ptr(), true),
@@ -75,8 +73,8 @@ class CudaContestant final : public Contestant {
     if (!graph_) {
       run_cold();  // loads the code
       double alone = timed([&] { run_cold(); });
-      if (alone > hopeless && alone > kTurnMicroseconds) return alone;
-      repeats_ = std::clamp(static_cast<int>(kTurnMicroseconds / alone), 2, kMostRepeats);
+      if (alone > hopeless && alone > options_.turn_microseconds) return alone;
+      repeats_ = std::clamp(static_cast<int>(options_.turn_microseconds / alone), 2, options_.most_repeats);
       stream_.begin_capture();
       for (int i = 0; i < repeats_; ++i) run_cold();
       graph_ = stream_.end_capture();
@@ -109,6 +107,7 @@ class CudaContestant final : public Contestant {
 
   const Problem& problem_;
   const CompiledTactic& tactic_;
+  const CudaBenchOptions& options_;
   cuda::Stream& stream_;
   ColdPool& cold_;
   cuda::Event begin_, end_;
@@ -119,26 +118,29 @@ class CudaContestant final : public Contestant {
 
 class CudaBench final : public TacticBench {
  public:
-  CudaBench() : device_(cuda::Device::open()), stream_(device_), cold_(device_, stream_) {}
+  explicit CudaBench(CudaBenchOptions options)
+      : options_(std::move(options)), device_(cuda::Device::open()), stream_(device_), cold_(device_, stream_) {}
 
   CutLimits limits() const override { return {}; }
   std::optional<CutLimits> screening_limits() const override { return std::nullopt; }
 
   void begin(const Problem& problem) override {
     problem_ = problem;
-    Inputs inputs = make_inputs(problem_, 1, kIndicesOnly);
+    std::optional<Inputs> inputs = options_.inputs ? options_.inputs(problem_) : std::nullopt;
+    const bool floats = inputs.has_value();
+    if (!floats) inputs = make_inputs(problem_, 1, kIndicesOnly);
     data_.assign(problem_.inputs.size(), nullptr);
     memory_.clear();
     outgrown_.clear();
     for (const TensorType& type : problem_.inputs) cold_.reserve(static_cast<uint64_t>(type.bytes()));
     for (size_t i = 0; i < problem_.inputs.size(); ++i) {
       const TensorType& type = problem_.inputs[i];
-      if (is_float(type.dtype)) {
+      if (is_float(type.dtype) && (!floats || is_streamed(problem_, i))) {
         data_[i] = cold_.warm();
         continue;
       }
       cuda::Memory& memory = memory_.emplace_back(device_, static_cast<uint64_t>(type.bytes()) + 16, "an input");
-      stream_.upload(memory.data(), inputs.data(i), static_cast<uint64_t>(type.bytes()));
+      stream_.upload(memory.data(), inputs->data(i), static_cast<uint64_t>(type.bytes()));
       data_[i] = memory.data();
     }
     stream_.synchronize();
@@ -149,7 +151,7 @@ class CudaBench final : public TacticBench {
 
   std::unique_ptr<Contestant> enter(const CompiledTactic& tactic) override {
     scratch_ = with_size(std::move(scratch_), static_cast<uint64_t>(tactic.scratch_bytes));
-    auto contestant = std::make_unique<CudaContestant>(problem_, tactic, stream_, cold_, scratch_.data());
+    auto contestant = std::make_unique<CudaContestant>(problem_, tactic, options_, stream_, cold_, scratch_.data());
     TacticRunner& runner = contestant->runner();
     for (size_t i = 0; i < data_.size(); ++i) runner.bind(static_cast<int>(i), data_[i]);
     for (size_t o = 0; o < problem_.outputs.size(); ++o) {
@@ -193,6 +195,7 @@ class CudaBench final : public TacticBench {
     return cuda::Memory(device_, bytes + 256, "an output");
   }
 
+  CudaBenchOptions options_;
   cuda::DevicePtr device_;
   cuda::Stream stream_;
   ColdPool cold_;
@@ -204,6 +207,8 @@ class CudaBench final : public TacticBench {
 
 }  // namespace
 
-std::unique_ptr<TacticBench> make_cuda_bench() { return std::make_unique<CudaBench>(); }
+std::unique_ptr<TacticBench> make_cuda_bench(CudaBenchOptions options) {
+  return std::make_unique<CudaBench>(std::move(options));
+}
 
 }  // namespace ingot
