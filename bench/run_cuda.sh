@@ -100,6 +100,22 @@ done
 [ -z "$quick" ] || exit 0
 echo; echo "## Own kernels and cuBLASLt on the 8B's products"
 "$bin/bench/bench_gpu_tactics"
+echo; echo "## Paged decode attention and choosing tokens, alone"
+attention() {  # SEQUENCES CONTEXT
+  local pages=$(($1 * (($2 + 31) / 32))) state
+  state="bf16[$pages, 8, 32, 128]"
+  "$bin/bench/bench_gpu_tactics" --context "$2" "attention bf16[$1, 4096] $state $state i32[$(($1 + 1))] i32[$1] \
+i32[$(($1 + 1))] i32[$pages] i32[$1] {heads = 32, scale = 0.088388346}" | tail -n 3
+}
+attention 8 8192
+attention 1 512
+attention 64 256
+for options in temperature=0 temperature=1 "temperature=1 top_k=50" "temperature=1 top_p=0.9" \
+  "temperature=0 logprobs=20"; do
+  echo "$options:"
+  "$bin/bench/bench_gpu_tactics" --sample "$options" "sample f32[1, 128256] f32[1, 6] i32[1, 8] i32[0, 2] i32[1]" \
+    "sample f32[64, 128256] f32[64, 6] i32[64, 8] i32[0, 2] i32[64]" | tail -n 4
+done
 echo; echo "## A decode step of 8 sequences at context 8192: paged attention"
 "$bin/bench/bench_profile" "$work/8B" --batch 8 --prompt 8192 --new 8 --repetitions 1 | grep -E '^\||^decode' | cut -c1-180
 python3 -c 'import torch' 2>/dev/null || exit 0

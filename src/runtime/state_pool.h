@@ -58,7 +58,8 @@ class StatePool {
   void release(size_t group, int32_t page);
   int32_t references(size_t group, int32_t page) const;
   // A page with the content of `page` that nobody else refers to: `page` itself, or a copy that takes over the caller's
-  // reference. nullopt when there is no page for the copy; the reference is kept then.
+  // reference. nullopt when there is no page for the copy; the reference is kept then. On a GPU the copy waits for no
+  // run: those that write the page, or wrote to pages released since, must have ended.
   std::optional<int32_t> writable(size_t group, int32_t page);
 
  private:
