@@ -26,6 +26,13 @@ function(ingot_folder name)
   endforeach()
 endfunction()
 
+# The files that tell whether there is a CUDA target.
+if(NOT INGOT_CUDA)
+  foreach(source device/target.cpp device/cuda/driver_api.cpp tactics/tactic_list.cpp)
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/${source} PROPERTIES COMPILE_DEFINITIONS INGOT_WITHOUT_CUDA)
+  endforeach()
+endif()
+
 # floor 0 … 2
 ingot_folder(base)
 target_include_directories(ingot_base PRIVATE ${INGOT_SPDLOG_INCLUDE} ${INGOT_XXHASH_INCLUDE})

@@ -32,9 +32,11 @@ std::span<const TacticSource* const> tactic_list() {
       attention_source(CpuLevel::kAvx512),
       attention_source(CpuLevel::kAvx2),
       attention_source(CpuLevel::kPortable),
+#ifndef INGOT_WITHOUT_CUDA
       cuda_attention_sm90_source(),
       cuda_attention_mma_source(),
       cuda_attention_source(),
+#endif
       op_source<RmsNorm, CpuLevel::kAvx512>(),
       op_source<RmsNorm, CpuLevel::kAvx2>(),
       op_source<RmsNorm, CpuLevel::kPortable>(),
@@ -89,6 +91,7 @@ std::span<const TacticSource* const> tactic_list() {
       op_source<Slice>(),
       op_source<RopeAngles>(),
       op_source<Route>(),
+#ifndef INGOT_WITHOUT_CUDA
       cuda_gemv_source(),
       cuda_gemv_direct_source(),
       cuda_skinny_source(),
@@ -120,6 +123,7 @@ std::span<const TacticSource* const> tactic_list() {
       cuda_expert_mlp_rows_source(),
       cuda_expert_mlp_tiles_source(),
       cublaslt_matmul_source(),  // last: its steps carry one of the others as their fallback
+#endif
   };
   return list;
 }

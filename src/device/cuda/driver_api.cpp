@@ -21,6 +21,10 @@ std::string cannot_start(const Driver& driver, CUresult result) {
 
 Driver load() {
   Driver driver;
+#ifdef INGOT_WITHOUT_CUDA
+  driver.missing = "this ingot was built without the CUDA target (INGOT_CUDA=OFF)";
+  return driver;
+#endif
   const SharedLibrary library{"libcuda.so.1", "libcuda.so"};
   if (!library.ok()) {
     driver.missing = "the NVIDIA driver's library is missing: " + library.missing();
