@@ -7,6 +7,7 @@
 #include "base/fields.h"
 #include "base/mapped_file.h"
 #include "base/thread_pool.h"
+#include "tensor/cache_group.h"
 
 namespace ingot {
 
@@ -49,7 +50,7 @@ void check(const BuildConfig& c) {
   check_range("max_input_len", c.max_input_len, 0, kMostPositions);
   check_range("max_seq_len", c.max_seq_len, 0, kMostPositions);
   check_range("max_num_tokens", c.max_num_tokens, 0, int64_t{1} << 20);
-  check_range("tokens_per_block", c.tokens_per_block, 1, 1024);
+  check_range("tokens_per_block", c.tokens_per_block, 1, kMostPageSize);
   check_range("opt_level", c.opt_level, 0, 5);
   check_range("threads", c.threads, 0, kMostThreads);
   if (c.max_beam_width != 1)

@@ -129,7 +129,7 @@ std::string arch_of(const cuda::DeviceFacts& facts) {
 
 Target parse_cuda_target(std::string_view text) {
 #ifdef INGOT_WITHOUT_CUDA
-  fail(ErrorCode::kIncompatible, "this ingot was built without the CUDA target (INGOT_CUDA=OFF), asked for is {}",
+  fail(ErrorCode::kIncompatible, "this ingot was built without the CUDA target (INGOT_CUDA=OFF); asked for is {}",
        text);
 #endif
   Target target;

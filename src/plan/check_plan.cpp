@@ -48,7 +48,7 @@ class Checker {
     check_names(plan_.weights, "weight");
     check_names(plan_.modules, "module");
     for (const CacheGroup& group : plan_.groups)
-      if (group.page_size < 1 || group.page_size > kMaxSize || group.window < 0 || group.window > kMaxSize)
+      if (group.page_size < 1 || group.page_size > kMostPageSize || group.window < 0 || group.window > kMaxSize)
         refuse("cache group {}: page size {} and window {}", group.name, group.page_size, group.window);
     for (const PlanState& state : plan_.states) check_state(state);
     check_weights();

@@ -1,12 +1,15 @@
 // States of the KV cache whose pages are given out together.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <tuple>
 
 #include "base/fields.h"
 
 namespace ingot {
+
+constexpr int64_t kMostPageSize = 1024;
 
 // One page table per group and sequence, so that a layer with a window never pays for the full context.
 struct CacheGroup {

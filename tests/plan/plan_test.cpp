@@ -119,6 +119,7 @@ const Damage kDamages[] = {
     {"EmptyName", [](Plan& p) { p.weights[0].name = ""; }, "weight has no name"},
     {"InputLayout", [](Plan& p) { p.inputs[0].type.layout = "x"; }, "ids has the type"},
     {"PageSize", [](Plan& p) { p.groups[0].page_size = 0; }, "page size 0"},
+    {"PageSizeTooLarge", [](Plan& p) { p.groups[0].page_size = 1025; }, "page size 1025"},
     {"PageSizeOfAnother", [](Plan& p) { p.groups[0].page_size *= 2; }, "positions of its group"},
     {"Window", [](Plan& p) { p.groups[0].window = -1; }, "window -1"},
     {"UnknownGroup", [](Plan& p) { p.states[0].group = "none"; }, "state layers.0.k: there is no cache group none"},
