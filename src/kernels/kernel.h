@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/thread_pool.h"
+#include "ops/op.h"
 #include "tensor/dtype.h"
 
 namespace ingot {
@@ -44,7 +45,14 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void run(const Launch& launch) const = 0;
+  // What a run computes, its arguments being the inputs and then the results. Empty: the kernel does not know, as
+  // device code does not.
+  virtual AnyOp op() const { return {}; }
 };
+
+// Throws an Error with ErrorCode::kIncompatible unless the op of the kernel, if it knows it, makes results of the last
+// of these types, symbolic sizes included, from inputs of those before them. Layouts are the tactics' business.
+void check_buffers(const Kernel& kernel, const Types& buffers);
 
 // What kernels for a GPU are made with.
 struct KernelSupport {

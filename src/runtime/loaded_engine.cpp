@@ -188,7 +188,11 @@ ResolvedProgram LoadedEngine::resolve_program(const Program& program) {
     resolved.ranges.push_back({find_symbol(range.symbol), range.min, range.max});
   for (const Step& step : program.steps) {
     Scope scope(format("step {}", step.label));
-    resolved.steps.push_back({kernel_for(step), resolved.arguments.size(), step.buffers.size(), step.scratch_offset});
+    const Kernel* kernel = kernel_for(step);
+    Types types;
+    for (const BufferRef& ref : step.buffers) types.push_back(ref.type);
+    check_buffers(*kernel, types);
+    resolved.steps.push_back({kernel, resolved.arguments.size(), step.buffers.size(), step.scratch_offset});
     for (const BufferRef& ref : step.buffers) resolved.arguments.push_back(resolve_argument(ref));
   }
   return resolved;

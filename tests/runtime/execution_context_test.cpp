@@ -227,6 +227,30 @@ TEST(LoadedEngineTest, SaysWhatThisMachineOrBuildLacks) {
   EXPECT_NE(refusal_of(plan).find("the engine has no programs"), std::string::npos);
 }
 
+// Their checksums are right: what would be read and written with such buffers must be refused before a run.
+TEST(LoadedEngineTest, RefusesStepsWithBuffersOfAnotherOp) {
+  const Plan right = TinyModel().plan();
+  const auto expect_refused = [&](auto&& change) {
+    Plan plan = right;
+    change(plan.programs[0].steps);
+    EXPECT_NE(refusal_of(plan).find("does not have buffers of"), std::string::npos) << refusal_of(plan);
+  };
+  for (size_t i = 0; i < right.programs[0].steps.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_refused([&](auto& steps) { steps[i].buffers.pop_back(); });
+    expect_refused([&](auto& steps) { steps[i].buffers.clear(); });
+    expect_refused([&](auto& steps) { steps[i].buffers.push_back(steps[i].buffers[0]); });
+  }
+  expect_refused([](auto& steps) {
+    const auto step_of = [&](std::string_view op) {
+      return std::find_if(steps.begin(), steps.end(),
+                          [&](const Step& s) { return s.kernel.find(op) != std::string::npos; });
+    };
+    ASSERT_TRUE(step_of("add") != steps.end() && step_of("matmul") != steps.end());
+    std::swap(step_of("add")->buffers, step_of("matmul")->buffers);
+  });
+}
+
 TEST(LoadedEngineTest, RefusesATargetAboveThisMachine) {
   Plan plan = TinyModel().plan();
   for (Program& program : plan.programs) program.target = "cpu:amx";

@@ -364,6 +364,10 @@ class AttentionRun {
 class AttentionKernel final : public Kernel {
  public:
   AttentionKernel(const AttentionParameters& parameters, CpuLevel level) : parameters_(parameters), level_(level) {}
+  AnyOp op() const override {
+    const AttentionParameters& p = parameters_;
+    return Attention{.heads = p.heads, .scale = p.scale, .soft_cap = p.soft_cap, .window = p.window};
+  }
   void run(const Launch& launch) const override { AttentionRun(parameters_, level_, launch).run(); }
 
  private:

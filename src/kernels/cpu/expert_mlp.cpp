@@ -51,6 +51,7 @@ class ExpertMlpKernel final : public Kernel {
     panel_columns_ = panel_columns(op_.layout);
   }
 
+  AnyOp op() const override { return static_cast<const ExpertMlp&>(op_); }
   void run(const Launch& launch) const override {
     const Argument &x = launch.arguments[0], &ids = launch.arguments[1], &down = launch.arguments[4];
     ExpertMlpSizes sizes{x.size[0], x.size[1], ids.size[1], down.size[0], down.size[2]};

@@ -61,6 +61,7 @@ class MatmulKernel final : public Kernel {
            print_fields(handover_));
   }
 
+  AnyOp op() const override { return op_; }
   void run(const Launch& launch) const override {
     size_t next = 0;
     auto argument = [&]() -> const Argument& { return launch.arguments[next++]; };

@@ -48,6 +48,7 @@ class OpKernel final : public Kernel {
  public:
   OpKernel(Op op, const VectorFunctions& functions) : op_(std::move(op)), functions_(functions) {}
   void run(const Launch& launch) const override { ingot::run(op_, functions_, launch); }
+  AnyOp op() const override { return op_; }
 
  private:
   Op op_;

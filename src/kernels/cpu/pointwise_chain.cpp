@@ -56,11 +56,12 @@ const float* as_floats(const VectorFunctions& functions, const Argument& argumen
 
 class PointwiseChainKernel final : public Kernel {
  public:
-  PointwiseChainKernel(std::vector<ChainStep> steps, const VectorFunctions& functions)
-      : steps_(std::move(steps)), functions_(functions) {
+  PointwiseChainKernel(PointwiseChain op, const VectorFunctions& functions)
+      : op_(std::move(op)), steps_(read_steps(op_.steps)), functions_(functions) {
     for (const ChainStep& step : steps_) cost_ += step.kind >= ChainStep::kSoftCap ? kFunctionCost : 1;
   }
 
+  AnyOp op() const override { return op_; }
   void run(const Launch& launch) const override {
     const Argument& x = launch.arguments[0];
     const int64_t count = element_count(x), size = row_size(x);
@@ -110,6 +111,7 @@ class PointwiseChainKernel final : public Kernel {
       functions_.narrow(y.dtype, value, y.as<char>() + begin * size_of(y.dtype), count);
   }
 
+  PointwiseChain op_;
   std::vector<ChainStep> steps_;
   const VectorFunctions& functions_;
   int64_t cost_ = 1;
@@ -119,8 +121,8 @@ class PointwiseChainKernel final : public Kernel {
 
 template <CpuLevel level>
 std::unique_ptr<Kernel> make_pointwise_chain(std::string_view parameters) {
-  std::vector<ChainStep> steps = read_steps(parse_kernel_parameters<PointwiseChain>(parameters).steps);
-  return std::make_unique<PointwiseChainKernel>(std::move(steps), vector_functions(level));
+  return std::make_unique<PointwiseChainKernel>(parse_kernel_parameters<PointwiseChain>(parameters),
+                                                vector_functions(level));
 }
 template std::unique_ptr<Kernel> make_pointwise_chain<CpuLevel::kPortable>(std::string_view);
 template std::unique_ptr<Kernel> make_pointwise_chain<CpuLevel::kAvx2>(std::string_view);
